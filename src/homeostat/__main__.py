@@ -1,0 +1,7 @@
+"""`python -m homeostat`."""
+
+from __future__ import annotations
+
+from homeostat.cli.main import main
+
+main()

@@ -1,0 +1,193 @@
+"""The one place that names concrete backends and wires them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homeostat.core.clock import ScaledClock
+from homeostat.definition import find_root, load
+
+if TYPE_CHECKING:
+    from homeostat.control.platform import Platform
+    from homeostat.control.tick import TickReport
+
+HOME = ".homeostat"
+LABELS = "labels"
+CLOCK = "HOMEOSTAT_CLOCK"
+ORPHAN = 0.1
+"""Seconds between looks whether the supervisor is still there."""
+
+
+def open_project(root: Path | None = None, *, clock: str | None = None) -> Platform:
+    """The project in `root` (found upwards from the current folder if None) on this machine.
+
+    Environment: HOMEOSTAT_DATABASE_URL (events and leases; SQLite in the home by default),
+    MLFLOW_TRACKING_URI, HOMEOSTAT_SNAPSHOTS (folder or s3:// URL), HOMEOSTAT_CLOCK.
+    Raises BadDefinition, BadInput, Unavailable.
+    """
+    from homeostat.backends.local.database import Database, sqlite_url
+    from homeostat.backends.local.events import SqlEventStore
+    from homeostat.backends.local.jobs import LocalJobs
+    from homeostat.backends.local.leases import SqlLeases
+    from homeostat.backends.local.ledger import DeltaLedger
+    from homeostat.backends.local.mlflow_registry import MlflowRegistry
+    from homeostat.backends.local.notify import notifier
+    from homeostat.backends.local.plane import LocalDataPlane
+    from homeostat.backends.local.prediction_log import DeltaPredictionLog
+    from homeostat.backends.local.reference import read_reference
+    from homeostat.backends.local.snapshots import FileSnapshots
+    from homeostat.control.platform import Platform
+
+    root = find_root(root or Path.cwd()) if root is None else root.resolve()
+    project = load(root)
+    home = root / HOME
+    home.mkdir(exist_ok=True)
+    state = Database(os.environ.get("HOMEOSTAT_DATABASE_URL") or sqlite_url(home / "state.db"))
+    tracking = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home / "mlflow.db")
+    return Platform(
+        project=project,
+        root=root,
+        home=home,
+        clock=ScaledClock.parse(clock or os.environ.get(CLOCK), time.time_ns),
+        events=SqlEventStore(state),
+        leases=SqlLeases(state),
+        registry=MlflowRegistry(tracking, home / "artifacts"),
+        log=DeltaPredictionLog(home),
+        labels=DeltaLedger(home / LABELS),
+        snapshots=FileSnapshots(os.environ.get("HOMEOSTAT_SNAPSHOTS") or str(home / "snapshots")),
+        jobs=LocalJobs(home, lambda run: homeostat("run", "--run", run, root=root)),
+        plane=LocalDataPlane(home),
+        notifier=notifier(project.monitoring.notify),
+        reference=read_reference,
+    )
+
+
+def homeostat(*words: str, root: Path) -> list[str]:
+    """The command line of this very installation, for a project."""
+    return [sys.executable, "-m", "homeostat", "-C", str(root), *words]
+
+
+Announce = Callable[[int], None]
+"""Is given the port once every worker accepts requests."""
+
+
+def serve(
+    platform: Platform,
+    host: str,
+    port: int,
+    workers: int | None,
+    *,
+    ready: Announce,
+    note: Callable[[str], None],
+) -> None:
+    """The data plane until SIGTERM or SIGINT. Raises Unavailable."""
+    _serve(platform, host, port, workers, {}, ready, note)
+
+
+def up(
+    platform: Platform,
+    host: str,
+    port: int,
+    workers: int | None,
+    *,
+    ready: Announce,
+    note: Callable[[str], None],
+    interval: float = 1.0,
+    json: bool = False,
+) -> None:
+    """The data plane and the loop, until SIGTERM or SIGINT. Raises Unavailable."""
+    words = ["--interval", str(interval), *(["--json"] if json else [])]
+    _serve(platform, host, port, workers, {"controller": words}, ready, note)
+
+
+def _serve(
+    platform: Platform,
+    host: str,
+    port: int,
+    workers: int | None,
+    others: dict[str, list[str]],
+    ready: Announce,
+    note: Callable[[str], None],
+) -> None:
+    from homeostat.serving.supervisor import Supervisor
+
+    spec = platform.project.serving
+    companions = {
+        name: homeostat(name, "--parent", str(os.getpid()), *words, root=platform.root)
+        for name, words in {"keeper": [], **others}.items()
+    }
+    supervisor = Supervisor(
+        platform.home,
+        spec,
+        host,
+        port,
+        workers or min(spec.replicas.min, os.cpu_count() or 1),
+        os.environ.get(CLOCK),
+        companions,
+    )
+    supervisor.run_forever(lambda: _settle(platform, note), lambda: ready(supervisor.port))
+
+
+def _settle(platform: Platform, note: Callable[[str], None]) -> None:
+    """What was decided meanwhile is served from the start. Where the state does not answer, what
+    was published last is served all the same."""
+    from homeostat.control.tick import Controller
+    from homeostat.core.errors import Unavailable
+
+    try:
+        problems: Sequence[str] = Controller(platform).tick(monitors=False).problems
+    except Unavailable as error:
+        problems = [error.line()]
+    for problem in problems:
+        note(problem)
+
+
+def keeper(root: Path, *, parent: int | None = None) -> None:
+    """Seal the prediction log and take in labels until SIGTERM, or until `parent` is gone."""
+    from homeostat.backends.local.ledger import DeltaLedger
+    from homeostat.backends.local.prediction_log import DeltaPredictionLog
+    from homeostat.serving import keeper
+
+    home = root / HOME
+    keeper.run(home, DeltaPredictionLog(home), DeltaLedger(home / LABELS), _stopped(parent))
+
+
+def controller(
+    platform: Platform,
+    *,
+    interval: float,
+    tell: Callable[[TickReport | str], None],
+    parent: int | None = None,
+) -> None:
+    """Turn the loop until SIGTERM, or until `parent` is gone, while this process leads."""
+    from homeostat.control.daemon import Daemon
+
+    holder = f"{socket.gethostname()}/{os.getpid()}"
+    wall = ScaledClock(time.time_ns)
+    daemon = Daemon(platform, holder=holder, wall=wall, interval=interval, tell=tell)
+    daemon.run(_stopped(parent))
+
+
+def _stopped(parent: int | None) -> threading.Event:
+    """Set by SIGTERM and SIGINT, and when the parent process is no longer `parent`: a supervisor
+    that was killed could not stop us, and the next one needs what we hold."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def watch() -> None:
+        while not stop.wait(ORPHAN):
+            if os.getppid() != parent:
+                stop.set()
+
+    if parent is not None:
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+    return stop

@@ -1,0 +1,24 @@
+"""The label ledger in memory: for tests and rehearsal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from homeostat.data import ledger
+
+
+class MemoryLedger:
+    """core.ports.LabelLedger; lives and dies with the process."""
+
+    def __init__(self) -> None:
+        self._facts = ledger.empty()
+
+    def append(self, labels: pl.DataFrame) -> int:
+        new = ledger.new_facts(self._facts, ledger.facts(labels))
+        self._facts = pl.concat([self._facts, new])
+        return new.height
+
+    def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame:
+        return ledger.as_known(self._facts, at, ids)

@@ -1,0 +1,40 @@
+"""A prediction log in memory, for tests, simulation and rehearsal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from homeostat.core.records import PREDICTIONS
+
+
+class MemoryPredictionLog:
+    """Keeps batches as they come; a read looks only at the batches its period touches."""
+
+    def __init__(self) -> None:
+        self._batches: dict[str, list[tuple[datetime, datetime, pl.DataFrame]]] = {}
+
+    def append(self, model: str, batch: pl.DataFrame) -> None:
+        """batch: columns of `records.PREDICTIONS`."""
+        if batch.is_empty():
+            return
+        if batch.schema != PREDICTIONS:
+            batch = batch.select(pl.col(name).cast(kind) for name, kind in PREDICTIONS.items())
+        times = batch["time"]
+        first, last = times.min(), times.max()
+        assert isinstance(first, datetime)
+        assert isinstance(last, datetime)
+        self._batches.setdefault(model, []).append((first, last, batch))
+
+    def read(self, model: str, since: datetime, until: datetime) -> pl.DataFrame:
+        inside = [
+            batch
+            if first >= since and last < until
+            else batch.filter((pl.col("time") >= since) & (pl.col("time") < until))
+            for first, last, batch in self._batches.get(model, [])
+            if first < until and last >= since
+        ]
+        if not inside:
+            return pl.DataFrame(schema=PREDICTIONS)
+        return pl.concat(inside).sort("time", "id", "arm")

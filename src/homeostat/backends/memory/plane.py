@@ -1,0 +1,154 @@
+"""A data plane in memory: the same routing and pairing as the real one, on whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from homeostat.backends.memory.log import MemoryPredictionLog
+from homeostat.core.names import Arm
+from homeostat.core.ports import Gauge, Observed
+from homeostat.core.records import PREDICTIONS
+from homeostat.core.route import BUCKETS, Route, Servable, bucket
+
+Scorer = Callable[[Servable, NDArray[np.float32], Sequence[str]], NDArray[np.float64]]
+"""(version, features (n, d), request ids (n)) -> scores (n); NaN where the version fails."""
+
+PAIRING_SALT = "paired"
+NO_NUMBER = "the model returned no number"
+NOT_READY = "no model is ready"
+
+
+class Part(NamedTuple):
+    """The rows (indices) of a batch that one version scores; None, and no arm: nobody can."""
+
+    version: Servable | None
+    arm: Arm | None
+    probability: float
+    rows: NDArray[np.intp]
+
+
+class MemoryDataPlane:
+    """Applies a route at once. `scorer` stands for the model files.
+
+    latency: seconds a request takes, by version; NaN scores are logged as errors.
+    """
+
+    def __init__(
+        self,
+        log: MemoryPredictionLog,
+        scorer: Scorer,
+        *,
+        latency: Callable[[Servable, Sequence[str]], NDArray[np.float64]] | None = None,
+    ) -> None:
+        self.routes: dict[str, Route] = {}
+        self.gauges: list[Gauge] = []
+        self.failures: dict[str, str] = {}
+        self._log, self._scorer = log, scorer
+        self._latency = latency or (lambda version, ids: np.full(len(ids), 0.001))
+
+    def publish(self, route: Route) -> None:
+        current = self.routes.get(route.model)
+        if current is None or route.generation >= current.generation:
+            self.routes[route.model] = route
+
+    def observed(self, model: str) -> Observed:
+        route = self.routes.get(model)
+        return Observed(route.generation if route else -1, 1, dict(self.failures))
+
+    def show(self, gauges: Sequence[Gauge]) -> None:
+        self.gauges = list(gauges)
+
+    def serve(
+        self,
+        model: str,
+        ids: Sequence[str],
+        features: NDArray[np.float32],
+        times: datetime | Sequence[datetime],
+        keys: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Answer a batch: ids (n), features (n, d). -> the answers' log records, shadows apart."""
+        route = self.routes.get(model)
+        if route is None or route.champion is None:
+            everything = np.arange(len(ids))
+            batch = self._records(model, [Part(None, None, 0.0, everything)], ids, features, times)
+            self._log.append(model, batch)
+            return batch
+        share = route.percent / 100
+        buckets = np.array([bucket(route.salt, key) for key in keys or ids], dtype=np.int64)
+        to_canary = buckets < route.percent * (BUCKETS // 100)
+        if route.canary is None:
+            to_canary[:] = False
+        parts = [Part(route.champion, Arm.CHAMPION, 1 - share, np.flatnonzero(~to_canary))]
+        if route.canary is not None:
+            parts.append(Part(route.canary, Arm.CANARY, share, np.flatnonzero(to_canary)))
+        if route.canary is not None and route.paired > 0:
+            drawn = np.array([bucket(PAIRING_SALT, i) for i in ids]) < route.paired * BUCKETS
+            for version, chosen in ((route.canary, ~to_canary), (route.champion, to_canary)):
+                parts.append(Part(version, Arm.SHADOW, 1.0, np.flatnonzero(chosen & drawn)))
+        parts = [part for part in parts if len(part.rows)]
+        if not parts:
+            return pl.DataFrame(schema=PREDICTIONS)
+        batch = self._records(model, parts, ids, features, times)
+        self._log.append(model, batch)
+        return batch.filter(pl.col("arm") != str(Arm.SHADOW))
+
+    def _records(
+        self,
+        model: str,
+        parts: Sequence[Part],
+        ids: Sequence[str],
+        features: NDArray[np.float32],
+        times: datetime | Sequence[datetime],
+    ) -> pl.DataFrame:
+        """One table for all parts: many small ones would take most of a simulation's time."""
+        picked = [[ids[i] for i in part.rows.tolist()] for part in parts]
+        nothing = np.empty(0)
+        scores, latencies = [nothing], [nothing]
+        for part, names in zip(parts, picked, strict=True):
+            unanswered = np.full(len(names), np.nan)
+            served, seen = part.version, features[part.rows]
+            scores.append(self._scorer(served, seen, names) if served else unanswered)
+            latencies.append(self._latency(served, names) if served else np.zeros(len(names)))
+        rows = np.concatenate([part.rows for part in parts])
+        at = PREDICTIONS["time"]
+        frame = pl.DataFrame(
+            [
+                pl.Series("id", list(chain.from_iterable(picked)), dtype=pl.String),
+                pl.Series(
+                    "features", features[rows], dtype=pl.Array(pl.Float32, features.shape[1])
+                ),
+                pl.Series("score", np.concatenate(scores), pl.Float64),
+                pl.Series("latency", np.concatenate(latencies), pl.Float64),
+                pl.Series("part", np.repeat(np.arange(len(parts)), [len(p.rows) for p in parts])),
+            ]
+        )
+
+        def of_part(values: Sequence[str | float]) -> pl.Expr:
+            return pl.lit(pl.Series(values)).gather(pl.col("part"))
+
+        failed = [NO_NUMBER if part.version else NOT_READY for part in parts]
+        score = pl.col("score").fill_nan(None)
+        inputs = pl.col("features").cast(PREDICTIONS["features"])
+        if parts[0].version is None:  # nobody looked at them
+            inputs = pl.lit([], PREDICTIONS["features"])
+        return frame.select(
+            "id",
+            time=pl.lit(times, at)
+            if isinstance(times, datetime)
+            else pl.Series([times[i] for i in rows.tolist()], dtype=at),
+            model=pl.lit(model),
+            version=of_part([part.version.version if part.version else "" for part in parts]),
+            arm=of_part([str(part.arm or "") for part in parts]),
+            probability=of_part([float(part.probability) for part in parts]),
+            latency="latency",
+            features=inputs,
+            score=score,
+            error=pl.when(score.is_null()).then(of_part(failed)),
+        )

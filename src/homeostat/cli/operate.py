@@ -1,0 +1,188 @@
+"""up, serve, status, history, lineage, demo, and the hidden keeper."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from homeostat.cli.output import JsonFlag, document, say, settings
+
+if TYPE_CHECKING:
+    from homeostat.control.tick import TickReport
+
+Host = Annotated[str, typer.Option("--host", help="The address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes (default: serving.replicas.min)."),
+]
+Parent = Annotated[
+    int | None, typer.Option("--parent", metavar="PID", help="End when this process is gone.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("up")(up)
+    app.command("serve")(serve)
+    app.command("status")(status)
+    app.command("history")(history)
+    app.command("lineage")(lineage)
+    app.command("demo")(demo)
+    app.command("keeper", hidden=True)(keeper)
+    app.command("controller", hidden=True)(controller)
+
+
+def up(
+    context: typer.Context,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    workers: Workers = None,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.01, help="Seconds between two looks at the loop.")
+    ] = 1.0,
+    json: JsonFlag = False,
+) -> None:
+    """Serve, watch, retrain and roll out: everything, on this machine, until Ctrl-C."""
+    from homeostat import app
+
+    platform = settings(context).platform()
+    ready = _announcer(platform.stream, host, as_json=json)
+    app.up(platform, host, port, workers, ready=ready, note=_complain, interval=interval, json=json)
+
+
+def serve(
+    context: typer.Context,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    workers: Workers = None,
+    json: JsonFlag = False,
+) -> None:
+    """Answer requests only (the data plane), until Ctrl-C."""
+    from homeostat import app
+
+    platform = settings(context).platform()
+    ready = _announcer(platform.stream, host, as_json=json)
+    app.serve(platform, host, port, workers, ready=ready, note=_complain)
+
+
+def _announcer(model: str, host: str, *, as_json: bool) -> Callable[[int], None]:
+    """Tells where the model is, once requests are accepted there."""
+
+    def announce(port: int) -> None:
+        if as_json:
+            document({"model": model, "host": host, "port": port})
+        else:
+            at = f"[{host}]" if ":" in host else host
+            say(f"{model} at http://{at}:{port} (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    return announce
+
+
+def _complain(text: str) -> None:
+    """What cannot be done now, and does not keep the rest from working."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def keeper(context: typer.Context, parent: Parent = None) -> None:
+    """Seal the prediction log and take in labels (started by `up`)."""
+    from homeostat import app
+
+    app.keeper(settings(context).root(), parent=parent)
+
+
+def controller(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option("--interval", min=0.01)] = 1.0,
+    parent: Parent = None,
+    json: JsonFlag = False,
+) -> None:
+    """Turn the loop (started by `up`); tells what it decides, a line (or JSON document) each."""
+    from homeostat import app
+    from homeostat.cli import render
+    from homeostat.control.history import history as read
+
+    platform = settings(context).platform()
+
+    def tell(report: TickReport | str) -> None:
+        if json:
+            document({"note": report} if isinstance(report, str) else report)
+        elif isinstance(report, str):
+            say(render.note(report))
+        else:
+            lines = read(platform, after=report.seq - len(report.decided))
+            if lines:
+                say(render.history(lines))
+            for problem in report.problems:
+                say(render.note(problem))
+        sys.stdout.flush()
+
+    app.controller(platform, interval=interval, tell=tell, parent=parent)
+
+
+def status(context: typer.Context, json: JsonFlag = False) -> None:
+    """Who serves, what is under way, what is wrong, what happens next."""
+    from homeostat.cli import render
+    from homeostat.control.status import status as look
+
+    found = look(settings(context).platform())
+    document(found) if json else say(render.status(found))
+
+
+def history(
+    context: typer.Context,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="The last so many decisions.")
+    ] = 20,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", "-e", help="With the figures each one rests on.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every monitoring window too.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Every decision with its reason, oldest first."""
+    from homeostat.cli import render
+    from homeostat.control.history import history as read
+
+    lines = read(settings(context).platform(), limit, everything=everything)
+    document(lines) if json else say(render.history(lines, evidence=evidence))
+
+
+def lineage(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Such as 3.")],
+    json: JsonFlag = False,
+) -> None:
+    """What a version was made of, and what it came after."""
+    from homeostat.control.history import champions
+    from homeostat.registry.lineage import lineage as trace
+    from homeostat.registry.lineage import text
+
+    platform = settings(context).platform()
+    tree = trace(version, platform.registry.versions(platform.stream), champions(platform))
+    document(tree) if json else say(text(tree))
+
+
+def demo(
+    act: Annotated[
+        str, typer.Option("--act", metavar="ACT", help="recovery, bad-candidate or both.")
+    ] = "both",
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where it plays; made anew.")
+    ] = Path("homeostat-demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Of the generated world.")] = 7,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Default: DIR/demo.svg.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Watch the loop close: the world changes, a model fails, the system repairs it."""
+    from homeostat.cli.demo import play
+
+    code = play(act, folder, seed=seed, picture=picture, as_json=json)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,229 @@
+"""What people read: tables, sentences and colours, from values. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homeostat.cli.output import coloured
+from homeostat.core.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from homeostat.control.history import HistoryLine
+    from homeostat.control.pipeline import PipelineResult
+    from homeostat.control.status import RolloutView, Status
+    from homeostat.definition import Mistake, Report
+    from homeostat.monitoring.drift import DriftReport
+
+_MARKS = {
+    Outcome.PASS: ("pass", "green"),
+    Outcome.INCONCLUSIVE: ("open", "yellow"),
+    Outcome.ERROR: ("error", "red"),
+    Outcome.FAIL: ("fail", "red"),
+}
+
+
+def mark(outcome: Outcome) -> str:
+    """The outcome as a word of five characters, in its colour."""
+    word, colour = _MARKS[outcome]
+    return coloured(f"{word:<5}", colour)
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Rows as aligned lines; `right` names the columns of figures."""
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def when(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def scaffolded(folder: Path, files: Sequence[str]) -> str:
+    lines = [f"{folder}: a project that runs as it is"]
+    lines += [f"  {file}" for file in files]
+    return "\n".join([*lines, f"next: cd {folder} && homeostat check && homeostat run"])
+
+
+def warning(mistake: Mistake) -> str:
+    return f"{coloured('warning', 'yellow')}: {mistake.line()}"
+
+
+def report(found: Report) -> str:
+    """A definition without mistakes."""
+    project = found.project
+    assert project is not None
+    lines = [warning(w) for w in found.warnings]
+    functions = [f for f in (project.data.transform, project.training.fit) if f]
+    lines.append(
+        f"{coloured('ok', 'green')}: {project.name}, from {project.data.source}; "
+        f"{' and '.join(functions)} can be called"
+    )
+    return "\n".join(lines)
+
+
+def pipeline(result: PipelineResult) -> str:
+    lines = [result.run]
+    for name, verdict in result.stages.items():
+        lines.append(f"  {mark(verdict.outcome)} {name:<10} {without_name(verdict, name)}")
+        if not verdict.passed or name == "evaluate":
+            lines += _parts(verdict, indent=8)
+    if result.version is not None:
+        lines.append(f"version {result.version} is registered; next: homeostat up")
+    return "\n".join(lines)
+
+
+def without_name(verdict: Verdict, name: str) -> str:
+    """The sentence, without the check's name before it where that has just been printed."""
+    return verdict.sentence.removeprefix(f"{name}: ")
+
+
+def _parts(verdict: Verdict, *, indent: int) -> list[str]:
+    """The leaves of a verdict, a line each."""
+    lines = []
+    for part in verdict.parts:
+        if part.parts:
+            lines += _parts(part, indent=indent)
+        else:
+            lines.append(f"{' ' * indent}{mark(part.outcome)} {part.sentence}")
+    return lines
+
+
+def status(found: Status) -> str:
+    return "\n".join([f"{coloured(found.model, 'bold')} at {when(found.at)}", *_status(found)])
+
+
+def _status(found: Status) -> Iterator[str]:
+    if found.champion is None:
+        yield "champion    none yet"
+    else:
+        figures = _figures(found.champion.metrics)
+        yield f"champion    version {found.champion.version} since {when(found.champion.since)}"
+        if figures:
+            yield f"            on its test set: {figures}"
+    yield f"serving     {_serving(found)}"
+    for version, reason in found.serving.failures.items():
+        yield f"            {coloured('cannot be loaded', 'red')}: version {version}: {reason}"
+    if found.rollout is not None:
+        yield from _rollout(found.rollout)
+    if found.waiting:
+        yield f"waiting     version {', '.join(found.waiting)}"
+    if found.run is not None:
+        run = found.run
+        yield f"last run    {run.run} ({run.trigger}): {run.outcome}, stage {run.stage}"
+        if run.sentence:
+            yield f"            {run.sentence}"
+    watched = f"until {when(found.watched_until)}" if found.watched_until else "nothing yet"
+    if found.watched_until and found.watched_until > found.at:
+        watched += f": the clock is behind it ({when(found.at)}), the monitors wait"
+    yield f"watched     {watched}"
+    for verdict in found.monitors:
+        yield f"            {mark(verdict.outcome)} {verdict.sentence}"
+    for alert in found.alerts:
+        colour = "red" if alert.severity == "critical" else "yellow"
+        yield f"{coloured('ALERT', colour)}       {alert.sentence} (since {when(alert.since)})"
+    yield from _retraining(found)
+    yield f"next        {found.next}"
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    shown = ("auc", "average_precision", "log_loss", "precision", "recall")
+    return ", ".join(f"{m} {metrics[m]:.3f}" for m in shown if m in metrics)
+
+
+def _serving(found: Status) -> str:
+    serving = found.serving
+    if serving.workers == 0:
+        return "no worker is running"
+    split = ", ".join(f"version {v} {share:g} %" for v, share in serving.traffic.items())
+    applied = "" if serving.applied else " (not yet applied by every worker)"
+    plural = "s" if serving.workers > 1 else ""
+    return f"{serving.workers} worker{plural}; {split or 'no version'}{applied}"
+
+
+def _retraining(found: Status) -> Iterator[str]:
+    spec = found.retraining
+    yield f"retraining  {spec.used_this_week} of {spec.per_week} this week"
+    if spec.wanted:
+        yield f"            wanted by {spec.wanted}"
+    if spec.refused:
+        yield f"            not admitted: {spec.refused}"
+
+
+def rollout(found: Status) -> str:
+    """The rollout alone."""
+    if found.rollout is None:
+        return "no rollout yet; next: homeostat rollout start VERSION"
+    return "\n".join(_rollout(found.rollout))
+
+
+def _rollout(view: RolloutView) -> Iterator[str]:
+    steps = " > ".join(
+        coloured(f"[{s:g}]", "bold") if s == view.percent else f"{s:g}" for s in view.steps
+    )
+    phase = str(view.phase).replace("_", " ")
+    yield (
+        f"rollout     {view.id}: version {view.candidate} against {view.champion}, {phase}, "
+        f"{view.percent:g} % since {when(view.since)}"
+    )
+    yield f"            {steps}"
+    if view.reason:
+        yield f"            {view.reason}"
+    for verdict in view.guards:
+        yield f"            {mark(verdict.outcome)} {verdict.sentence}"
+
+
+def history(lines: Sequence[HistoryLine], *, evidence: bool = False) -> str:
+    if not lines:
+        return "nothing has been decided yet; next: homeostat run"
+    shown = []
+    for line in lines:
+        shown.append(f"{coloured(when(line.at), 'dim')}  {line.sentence}")
+        if evidence:
+            for verdict in line.verdicts:
+                shown += _parts(verdict, indent=21) or [
+                    f"{' ' * 21}{mark(verdict.outcome)} {verdict.sentence}"
+                ]
+    return "\n".join(shown)
+
+
+def note(text: str) -> str:
+    """What keeps the loop from turning, or could not be brought about yet."""
+    return f"{coloured('not yet', 'yellow')}: {text}"
+
+
+def drift(found: DriftReport, report: Path | None) -> str:
+    """The columns, most moved first, then the verdict."""
+    rows = [["column", "drift", "effect", "at least", "psi", "nulls"]]
+    rows += [
+        [
+            column.column,
+            {Outcome.FAIL: "yes", Outcome.PASS: "no"}.get(column.outcome, "cannot tell"),
+            _number(column.effect),
+            _number(column.low),
+            _number(column.psi),
+            f"{column.nulls_reference:.1%} > {column.nulls_current:.1%}",
+        ]
+        for column in found.ranked()
+    ]
+    lines = columns(rows, right=(2, 3, 4)) if len(rows) > 1 else []
+    lines += [change.sentence for change in found.schema]
+    lines.append(f"{mark(found.verdict.outcome).rstrip()}: {found.verdict.sentence}")
+    if report is not None:
+        lines.append(f"report: {report}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,97 @@
+"""rollout start, status, pause, resume, approve, promote, abort."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import Annotated
+
+import typer
+
+from homeostat.cli.output import JsonFlag, document, say, settings
+
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Recorded with the decision.")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides (default: you).")]
+
+group = typer.Typer(
+    help="Canaries: begin, watch, and decide by hand.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(group, name="rollout")
+
+
+def person() -> str:
+    """The name of whoever runs the command."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
+
+
+@group.command()
+def start(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A registered version.")],
+    by: By = None,
+    json: JsonFlag = False,
+) -> None:
+    """Canary a version against the champion (the first one becomes the champion)."""
+    from homeostat.control.commands import rollout_start
+
+    platform = settings(context).platform()
+    rollout_start(platform, version, by or person())
+    _show(context, as_json=json)
+
+
+@group.command()
+def status(context: typer.Context, json: JsonFlag = False) -> None:
+    """Where the rollout stands, and what each guard has seen."""
+    _show(context, as_json=json)
+
+
+@group.command()
+def pause(context: typer.Context, why: Why = "", by: By = None, json: JsonFlag = False) -> None:
+    """Hold the rollout at its step."""
+    _act(context, "pause", by, why, json)
+
+
+@group.command()
+def resume(context: typer.Context, by: By = None, json: JsonFlag = False) -> None:
+    """Go on with a paused rollout."""
+    _act(context, "resume", by, "", json)
+
+
+@group.command()
+def approve(context: typer.Context, by: By = None, json: JsonFlag = False) -> None:
+    """Say yes to the step that waits for it."""
+    _act(context, "approve", by, "", json)
+
+
+@group.command()
+def promote(context: typer.Context, why: Why = "", by: By = None, json: JsonFlag = False) -> None:
+    """Make the candidate the champion now, without further evidence."""
+    _act(context, "promote", by, why, json)
+
+
+@group.command()
+def abort(context: typer.Context, why: Why = "", by: By = None, json: JsonFlag = False) -> None:
+    """Give all traffic back to the champion."""
+    _act(context, "abort", by, why, json)
+
+
+def _act(context: typer.Context, verb: str, by: str | None, why: str, as_json: bool) -> None:
+    from homeostat.control import commands
+
+    command = getattr(commands, f"rollout_{verb}")
+    command(settings(context).platform(), by or person(), why)
+    _show(context, as_json=as_json)
+
+
+def _show(context: typer.Context, *, as_json: bool) -> None:
+    from homeostat.cli import render
+    from homeostat.control.status import status as look
+
+    found = look(settings(context).platform())
+    document(found.rollout) if as_json else say(render.rollout(found))

@@ -1,0 +1,121 @@
+"""Every decision as a sentence, with the evidence it rests on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from homeostat.control.model import (
+    CandidateDropped,
+    ChampionChanged,
+    LoopEvent,
+    RetrainingRefused,
+    RunCrashed,
+    RunFinished,
+    RunStarted,
+    StageDone,
+)
+from homeostat.control.platform import Platform
+from homeostat.core.events import decode
+from homeostat.core.verdict import Verdict
+from homeostat.monitoring import model as monitoring
+from homeostat.rollout import model as rollout
+
+
+class HistoryLine(msgspec.Struct, frozen=True):
+    """seq: the event's number. verdicts: the evidence, where it was recorded."""
+
+    seq: int
+    at: datetime
+    type: str
+    sentence: str
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def history(
+    platform: Platform, limit: int | None = None, *, after: int = 0, everything: bool = False
+) -> list[HistoryLine]:
+    """Oldest first; the last `limit` lines of what came after a seq. Monitoring windows are in it
+    only with `everything`: what they led to is an alert, and that is told."""
+    lines = []
+    for record in platform.events.read(platform.stream, after):
+        event = decode(record, LoopEvent)
+        if quiet(event) and not everything:
+            continue
+        lines.append(
+            HistoryLine(record.seq, record.at, record.type, sentence(event), evidence(event))
+        )
+    return lines if limit is None else lines[-limit:]
+
+
+def champions(platform: Platform) -> list[tuple[datetime, str]]:
+    """When the champion changed, and to which version, in order."""
+    events = [(r.at, decode(r, LoopEvent)) for r in platform.events.read(platform.stream)]
+    return [(at, event.version) for at, event in events if isinstance(event, ChampionChanged)]
+
+
+def quiet(event: LoopEvent) -> bool:
+    """Recorded, but not told: one more window."""
+    return isinstance(event, monitoring.WindowObserved)
+
+
+def evidence(event: LoopEvent) -> tuple[Verdict, ...]:
+    match event:
+        case StageDone():
+            return (event.verdict,)
+        case rollout.Stepped() | rollout.Judged() | rollout.Promoted() | rollout.RolledBack():
+            return event.verdicts
+        case monitoring.WindowObserved():
+            return event.verdicts
+        case _:
+            return ()
+
+
+def sentence(event: LoopEvent) -> str:
+    """What happened, for a person."""
+    match event:
+        case RunStarted():
+            return f"{event.run} started ({event.trigger}): {event.reason}"
+        case StageDone():
+            return f"{event.run} {event.stage}: {event.verdict.sentence}"
+        case RunCrashed():
+            return f"{event.run}: its process died (attempt {event.attempt}); started again"
+        case RunFinished():
+            return f"{event.run} {event.outcome}: {event.sentence}"
+        case RetrainingRefused():
+            return f"retraining ({event.trigger}) not admitted: {event.reason}"
+        case ChampionChanged():
+            former = f", was version {event.previous}" if event.previous else ""
+            return f"champion is version {event.version}{former}: {event.reason}"
+        case CandidateDropped():
+            return f"version {event.version} is not rolled out: {event.reason}"
+        case _ if isinstance(event, rollout.RolloutEvent):
+            return _rollout(event)
+        case _:
+            return event.sentence
+
+
+def _rollout(event: rollout.RolloutEvent) -> str:
+    match event:
+        case rollout.Started():
+            return (
+                f"{event.rollout}: version {event.candidate} against champion {event.champion}, "
+                f"by {event.by}"
+            )
+        case rollout.Stepped():
+            return f"{event.rollout}: candidate at {event.percent:g} % ({event.reason})"
+        case rollout.Judged():
+            return f"{event.rollout} holds: {event.reason}"
+        case rollout.Paused():
+            return f"{event.rollout} paused by {event.by} {event.reason}".strip()
+        case rollout.Resumed():
+            return f"{event.rollout} resumed by {event.by}"
+        case rollout.ApprovalAsked():
+            return f"{event.rollout} waits for a person's yes to {event.percent:g} %"
+        case rollout.Approved():
+            return f"{event.rollout}: {event.percent:g} % approved by {event.by}"
+        case rollout.Promoted():
+            return f"{event.rollout}: version {event.candidate} promoted ({event.reason})"
+        case rollout.RolledBack():
+            return f"{event.rollout}: version {event.candidate} rolled back: {event.reason}"

@@ -1,0 +1,242 @@
+"""What the loop remembers: its events, joined with those of the stages, and their fold.
+
+State is never stored: it is `fold` over the stream. Two controllers that read the same events
+hold the same state, and one that dies between any two lines loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from homeostat.core.events import Event, Recorded, decode
+from homeostat.core.names import Stage
+from homeostat.core.verdict import Verdict
+from homeostat.monitoring import model as monitoring
+from homeostat.rollout import model as rollout
+from homeostat.rollout.model import Rollout
+
+BY_HAND = "by hand"
+KEPT_RUNS = 20
+
+
+class RunStarted(Event, frozen=True, tag="run.started"):
+    """A training run was admitted. as_of: nothing known later may enter it.
+    trigger: quality, drift_with_harm, schedule, or `by hand` (then a person's process runs it)."""
+
+    run: str
+    trigger: str
+    reason: str
+    as_of: datetime
+
+
+class StageDone(Event, frozen=True, tag="run.stage"):
+    """outputs: what the next stages need, as text: snapshot keys, digests, folders, figures."""
+
+    run: str
+    stage: Stage
+    verdict: Verdict
+    outputs: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class RunCrashed(Event, frozen=True, tag="run.crashed"):
+    """The run's process is gone and the run is not finished."""
+
+    run: str
+    attempt: int
+
+
+class RunFinished(Event, frozen=True, tag="run.finished"):
+    """outcome: registered | refused (data or gates said no) | failed (could not be done)."""
+
+    run: str
+    outcome: str
+    sentence: str
+    version: str | None = None
+
+
+class RetrainingRefused(Event, frozen=True, tag="retraining.refused"):
+    """A trigger asked for training and the policy said no, and why."""
+
+    trigger: str
+    reason: str
+
+
+class ChampionChanged(Event, frozen=True, tag="champion.changed"):
+    version: str
+    previous: str | None
+    reason: str
+
+
+class CandidateDropped(Event, frozen=True, tag="candidate.dropped"):
+    """A registered version that will not be rolled out, and why."""
+
+    version: str
+    reason: str
+
+
+ControlEvent = (
+    RunStarted
+    | StageDone
+    | RunCrashed
+    | RunFinished
+    | RetrainingRefused
+    | ChampionChanged
+    | CandidateDropped
+)
+LoopEvent = ControlEvent | rollout.RolloutEvent | monitoring.MonitorEvent
+
+
+class Run(msgspec.Struct, frozen=True):
+    run: str
+    trigger: str
+    reason: str
+    as_of: datetime
+    started: datetime
+    stages: dict[Stage, StageDone] = {}
+    crashes: int = 0
+    finished: datetime | None = None
+    outcome: str | None = None
+    version: str | None = None
+    sentence: str = ""
+
+
+class State(msgspec.Struct, frozen=True):
+    """The loop as the events up to `seq` leave it.
+
+    generation: seq of the last event that changed who answers requests.
+    candidates: registered versions that wait for a rollout, oldest first.
+    trained: when retrainings were started by the loop (not by hand), of the last seven days.
+    fruitless: retrainings since the last promotion or hand-made run.
+    drift_alerts: how often drift set in.
+    """
+
+    seq: int = 0
+    generation: int = 0
+    champion: str | None = None
+    champion_since: datetime | None = None
+    lives: tuple[tuple[datetime, str], ...] = ()
+    rollout: Rollout | None = None
+    candidates: tuple[str, ...] = ()
+    runs: dict[str, Run] = {}
+    trained: tuple[datetime, ...] = ()
+    fruitless: int = 0
+    refusal: RetrainingRefused | None = None
+    monitor: monitoring.MonitorState = msgspec.field(default_factory=monitoring.MonitorState)
+    drift_alerts: int = 0
+    first: datetime | None = None
+
+    @property
+    def open_run(self) -> Run | None:
+        """The run of the loop's own that is not finished."""
+        open_runs = [r for r in self.runs.values() if not r.finished and r.trigger != BY_HAND]
+        return open_runs[-1] if open_runs else None
+
+    @property
+    def live_rollout(self) -> Rollout | None:
+        return self.rollout if self.rollout is not None and self.rollout.live else None
+
+
+def load(records: Iterable[Recorded], state: State | None = None) -> State:
+    """Fold recorded events onto a state (the empty one if None)."""
+    state = state or State()
+    for record in records:
+        state = evolve(state, decode(record, LoopEvent), record.at, record.seq)
+    return state
+
+
+def evolve(state: State, event: LoopEvent, at: datetime, seq: int) -> State:
+    state = msgspec.structs.replace(state, seq=seq, first=state.first or at)
+    match event:
+        case RunStarted() | StageDone() | RunCrashed() | RunFinished() | RetrainingRefused():
+            return _evolve_training(state, event, at)
+        case ChampionChanged():
+            return msgspec.structs.replace(
+                state,
+                champion=event.version,
+                champion_since=at,
+                lives=(*state.lives, (at, event.version)),
+                candidates=tuple(c for c in state.candidates if c != event.version),
+                fruitless=0,
+                generation=seq,
+            )
+        case CandidateDropped():
+            kept = tuple(c for c in state.candidates if c != event.version)
+            return msgspec.structs.replace(state, candidates=kept)
+        case _ if isinstance(event, rollout.RolloutEvent):
+            return _evolve_rollout(state, event, at, seq)
+        case _:
+            monitor = monitoring.evolve(state.monitor, event, at)
+            drifts = state.drift_alerts
+            if monitor.drift_since and not state.monitor.drift_since:
+                drifts += 1
+            return msgspec.structs.replace(state, monitor=monitor, drift_alerts=drifts)
+
+
+def _evolve_training(
+    state: State,
+    event: RunStarted | StageDone | RunCrashed | RunFinished | RetrainingRefused,
+    at: datetime,
+) -> State:
+    replace = msgspec.structs.replace
+    if isinstance(event, RetrainingRefused):
+        return replace(state, refusal=event)
+    if isinstance(event, RunStarted):
+        started = Run(event.run, event.trigger, event.reason, event.as_of, at)
+        by_hand = event.trigger == BY_HAND
+        week = tuple(t for t in state.trained if t > at - timedelta(days=7))
+        return replace(
+            state,
+            runs=_keep({**state.runs, event.run: started}),
+            trained=week if by_hand else (*week, at),
+            fruitless=0 if by_hand else state.fruitless + 1,
+            refusal=None,
+        )
+    run = state.runs.get(event.run)
+    if run is None or run.finished:
+        return state
+    match event:
+        case StageDone():
+            run = replace(run, stages={**run.stages, event.stage: event})
+        case RunCrashed():
+            run = replace(run, crashes=event.attempt)
+        case RunFinished():
+            run = replace(
+                run,
+                finished=at,
+                outcome=event.outcome,
+                version=event.version,
+                sentence=event.sentence,
+            )
+    state = replace(state, runs={**state.runs, run.run: run})
+    tried = state.rollout.candidate if state.rollout else None
+    # a person may have rolled it out before its run could record that it is registered
+    if run.version is not None and run.version not in (state.champion, tried):
+        waiting = tuple(c for c in state.candidates if c != run.version)
+        state = replace(state, candidates=(*waiting, run.version))
+    return state
+
+
+def _evolve_rollout(state: State, event: rollout.RolloutEvent, at: datetime, seq: int) -> State:
+    before = state.rollout
+    after = rollout.evolve(before, event, at)
+    if after is None:
+        return state
+    moved = before is None or (before.id, before.phase, before.percent) != (
+        after.id,
+        after.phase,
+        after.percent,
+    )
+    return msgspec.structs.replace(
+        state,
+        rollout=after,
+        candidates=tuple(c for c in state.candidates if c != after.candidate),
+        generation=seq if moved else state.generation,
+    )
+
+
+def _keep(runs: dict[str, Run]) -> dict[str, Run]:
+    """Bounded memory: the events keep the rest."""
+    return dict(list(runs.items())[-KEPT_RUNS:])

@@ -1,0 +1,151 @@
+"""When the loop trains again, and what becomes of the result. Pure: state, clock -> decision.
+
+Retraining is admitted, not just triggered: a trigger says why, admission says whether.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from homeostat.control.model import (
+    CandidateDropped,
+    ChampionChanged,
+    LoopEvent,
+    RetrainingRefused,
+    RunCrashed,
+    RunFinished,
+    RunStarted,
+    State,
+)
+from homeostat.core.duration import Duration
+from homeostat.core.version import Version
+from homeostat.definition import Project
+from homeostat.monitoring.decide import drifted, failing, harmed, values_broken
+from homeostat.rollout.commands import start
+
+SCHEDULES = {
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(days=7),
+    "monthly": timedelta(days=30),
+}
+MAX_CRASHES = 3
+
+
+class Trigger(NamedTuple):
+    name: str
+    reason: str
+    since: datetime
+
+
+def trigger(state: State, project: Project, now: datetime) -> Trigger | None:
+    """The first declared reason to train that holds now, in order of urgency.
+
+    `quality` holds beyond the declared bounds only: a loss against the champion's own test figure
+    that nobody declared to be too much needs the traffic's drift as a second witness.
+    """
+    declared = project.retraining.on
+    own = state.monitor.version == state.champion
+    below = failing(state.monitor) if own else None
+    if "quality" in declared and below is not None:
+        return Trigger("quality", below.sentence, below.since)
+    harm = harmed(state.monitor) if own else None
+    drift = drifted(state.monitor)
+    if "drift_with_harm" in declared and harm is not None and drift is not None:
+        return Trigger("drift_with_harm", f"{harm.sentence}; {drift.sentence}", harm.since)
+    if "schedule" in declared and project.retraining.schedule is not None:
+        text = project.retraining.schedule
+        every = SCHEDULES.get(text) or Duration.parse(text)
+        last = max((r.started for r in state.runs.values()), default=state.first or now)
+        if now - last >= every:
+            return Trigger("schedule", f"scheduled {text}; the last run was {last:%F %R}", now)
+    return None
+
+
+def busy(state: State) -> str | None:
+    """What is being done already, so that a trigger asks for nothing new."""
+    if state.open_run is not None:
+        return f"{state.open_run.run} is under way"
+    if state.live_rollout is not None:
+        return f"version {state.live_rollout.candidate} is being rolled out"
+    if state.candidates:
+        return f"version {state.candidates[0]} waits for its rollout"
+    return None
+
+
+def admission(state: State, project: Project, now: datetime, cause: Trigger) -> str | None:
+    """None when the retraining is admitted, else the reason why not."""
+    rules = project.retraining
+    if state.champion is None:
+        return "there is no champion yet; run `homeostat run` first"
+    broken = values_broken(state.monitor)
+    if broken is not None:
+        return f"the data are broken, and training on them would keep it: {broken}"
+    if cause.name != "schedule" and now - cause.since < rules.wait:
+        ready = cause.since + rules.wait
+        return f"labels of the harmed period are gathered until {ready:%F %R} (wait: {rules.wait})"
+    ended = [r.finished or r.started for r in state.runs.values()]
+    if ended and now - max(ended) < rules.cooldown:
+        return f"cooldown of {rules.cooldown} until {max(ended) + rules.cooldown:%F %R}"
+    week = [t for t in state.trained if t > now - timedelta(days=7)]
+    if len(week) >= rules.per_week:
+        return f"the budget of {rules.per_week} retrainings per week is spent"
+    if state.fruitless >= rules.stop_after_no_gain:
+        return (
+            f"{state.fruitless} retrainings brought no promotion: look at `homeostat history`, "
+            "then start one by hand with `homeostat run`"
+        )
+    return None
+
+
+def retrain(state: State, project: Project, now: datetime) -> list[LoopEvent]:
+    """Start a run, or record (once) why a trigger is not followed; nothing while one is."""
+    cause = None if busy(state) else trigger(state, project, now)
+    if cause is None:
+        return []
+    refusal = admission(state, project, now, cause)
+    if refusal is None:
+        return [RunStarted(f"run-{state.seq + 1}", cause.name, cause.reason, now)]
+    refused = RetrainingRefused(cause.name, refusal)
+    return [] if refused == state.refusal else [refused]
+
+
+def supervise(state: State, project: Project, now: datetime, alive: bool) -> list[LoopEvent]:
+    """What becomes of the loop's own unfinished run, given whether its process is alive.
+    A run that has crashed is started again by the effects, up to MAX_CRASHES times."""
+    run = state.open_run
+    if run is None:
+        return []
+    if now - run.started > project.training.timeout:
+        sentence = f"took longer than {project.training.timeout} and was stopped"
+        return [RunFinished(run.run, "failed", sentence)]
+    if alive:
+        return []
+    if run.crashes + 1 >= MAX_CRASHES:
+        return [RunFinished(run.run, "failed", f"its process died {MAX_CRASHES} times")]
+    return [RunCrashed(run.run, run.crashes + 1)]
+
+
+def candidates(state: State, project: Project, waiting: list[Version]) -> list[LoopEvent]:
+    """The first version takes the traffic at once; later ones go through a rollout, one at a
+    time; of several that wait only the newest is worth it."""
+    if not waiting:
+        return []
+    *older, newest = waiting
+    dropped: list[LoopEvent] = [
+        CandidateDropped(v.version, f"superseded by version {newest.version}") for v in older
+    ]
+    if state.champion is None:
+        reason = "the first version that passed the gates"
+        return [*dropped, ChampionChanged(newest.version, None, reason)]
+    if state.live_rollout is not None:
+        return dropped
+    started = start(
+        state.rollout,
+        id=f"rollout-{state.seq + len(dropped) + 1}",
+        candidate=newest.version,
+        champion=state.champion,
+        plan=project.rollout,
+    )
+    return [*dropped, *started]

@@ -1,0 +1,183 @@
+"""The loop at a glance: who serves, what is under way, what is wrong, what happens next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from homeostat.control import policy
+from homeostat.control.model import Run, State, load
+from homeostat.control.platform import Platform
+from homeostat.control.route import weights
+from homeostat.core.names import Stage
+from homeostat.core.verdict import Verdict
+from homeostat.rollout.model import Phase, Rollout
+
+
+class Champion(msgspec.Struct, frozen=True):
+    version: str
+    since: datetime
+    metrics: dict[str, float]
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """applied: every worker serves the published split. traffic: percent per version."""
+
+    workers: int
+    applied: bool
+    traffic: dict[str, float]
+    failures: dict[str, str]
+
+
+class RolloutView(msgspec.Struct, frozen=True):
+    id: str
+    candidate: str
+    champion: str
+    phase: Phase
+    percent: float
+    steps: tuple[float, ...]
+    since: datetime
+    wake_at: datetime | None
+    reason: str
+    guards: tuple[Verdict, ...]
+
+
+class RunView(msgspec.Struct, frozen=True):
+    run: str
+    trigger: str
+    reason: str
+    started: datetime
+    stage: str
+    outcome: str
+    sentence: str
+
+
+class Retraining(msgspec.Struct, frozen=True):
+    """wanted: the trigger that holds now. refused: why it is not followed."""
+
+    used_this_week: int
+    per_week: int
+    fruitless: int
+    wanted: str | None
+    refused: str | None
+
+
+class AlertView(msgspec.Struct, frozen=True):
+    kind: str
+    severity: str
+    since: datetime
+    sentence: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything `homeostat status` shows. next: what a person may do now."""
+
+    model: str
+    at: datetime
+    champion: Champion | None
+    serving: Serving
+    rollout: RolloutView | None
+    run: RunView | None
+    waiting: tuple[str, ...]
+    monitors: tuple[Verdict, ...]
+    watched_until: datetime | None
+    alerts: tuple[AlertView, ...]
+    retraining: Retraining
+    next: str
+
+
+def status(platform: Platform) -> Status:
+    state = load(platform.events.read(platform.stream))
+    now = platform.clock.now()
+    monitor = state.monitor
+    return Status(
+        model=platform.stream,
+        at=now,
+        champion=_champion(platform, state),
+        serving=_serving(platform, state),
+        rollout=_rollout(state.rollout),
+        run=_run(list(state.runs.values())[-1]) if state.runs else None,
+        waiting=state.candidates,
+        monitors=monitor.verdicts,
+        watched_until=monitor.last_end,
+        alerts=tuple(
+            AlertView(a.kind, a.severity, a.since, a.sentence) for a in monitor.open_alerts
+        ),
+        retraining=_retraining(platform, state, now),
+        next=_next(state),
+    )
+
+
+def _champion(platform: Platform, state: State) -> Champion | None:
+    if state.champion is None or state.champion_since is None:
+        return None
+    made = [r for r in state.runs.values() if r.version == state.champion]
+    if made and Stage.EVALUATE in made[-1].stages:  # the registry is slow to open
+        text = made[-1].stages[Stage.EVALUATE].outputs["metrics"]
+        metrics = msgspec.json.decode(text, type=dict[str, float])
+    else:
+        metrics = platform.registry.get(platform.stream, state.champion).metrics
+    return Champion(state.champion, state.champion_since, metrics)
+
+
+def _serving(platform: Platform, state: State) -> Serving:
+    seen = platform.plane.observed(platform.stream)
+    return Serving(
+        workers=seen.workers,
+        applied=seen.workers > 0 and seen.generation == state.generation,
+        traffic=weights(state),
+        failures=seen.failures,
+    )
+
+
+def _rollout(rollout: Rollout | None) -> RolloutView | None:
+    if rollout is None:
+        return None
+    return RolloutView(
+        rollout.id,
+        rollout.candidate,
+        rollout.champion,
+        rollout.phase,
+        rollout.percent,
+        rollout.plan.steps,
+        rollout.since,
+        rollout.wake_at,
+        rollout.reason,
+        rollout.verdicts,
+    )
+
+
+def _run(run: Run) -> RunView:
+    stage = str(list(run.stages)[-1]) if run.stages else "not begun"
+    outcome = run.outcome or "under way"
+    return RunView(run.run, run.trigger, run.reason, run.started, stage, outcome, run.sentence)
+
+
+def _retraining(platform: Platform, state: State, now: datetime) -> Retraining:
+    cause = policy.trigger(state, platform.project, now)
+    refused = policy.busy(state)
+    if cause is None:
+        refused = None
+    elif refused is None:
+        refused = policy.admission(state, platform.project, now, cause)
+    return Retraining(
+        used_this_week=sum(t > now - timedelta(days=7) for t in state.trained),
+        per_week=platform.project.retraining.per_week,
+        fruitless=state.fruitless,
+        wanted=None if cause is None else f"{cause.name}: {cause.reason}",
+        refused=refused,
+    )
+
+
+def _next(state: State) -> str:
+    rollout = state.live_rollout
+    if state.champion is None:
+        return "homeostat run" if not state.candidates else "homeostat up"
+    if rollout is not None and rollout.phase is Phase.WAITING_APPROVAL:
+        return "homeostat rollout approve   (or: homeostat rollout abort)"
+    if rollout is not None and rollout.phase is Phase.PAUSED:
+        return "homeostat rollout resume   (or: homeostat rollout abort)"
+    if rollout is not None:
+        return "homeostat rollout status"
+    return "homeostat history"

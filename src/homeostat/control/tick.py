@@ -1,0 +1,214 @@
+"""One turn of the loop: look at what is, decide, write once, then bring the world in line.
+
+A tick may be killed between any two lines and repeated. Decisions are appended to the model's
+stream in one write that fails if anybody else wrote first; effects (routes, aliases, jobs,
+notices) are derived from the state and repeated until they are observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from homeostat.control import gather, policy
+from homeostat.control.model import (
+    BY_HAND,
+    ChampionChanged,
+    LoopEvent,
+    State,
+    evolve,
+    load,
+)
+from homeostat.control.platform import Platform
+from homeostat.control.record import record
+from homeostat.control.route import desired_route
+from homeostat.core.errors import Conflict, HomeostatError
+from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
+from homeostat.core.version import Version
+from homeostat.monitoring.decide import decide as decide_alerts
+from homeostat.monitoring.decide import notices
+from homeostat.monitoring.model import AlertNotified
+from homeostat.monitoring.window import LABEL, SCORE, Reference
+from homeostat.rollout.model import Promoted
+
+
+class TickReport(msgspec.Struct, frozen=True):
+    """decided: what was written. conflict: somebody else wrote first, nothing was.
+    problems: effects that could not be brought about yet; the next tick tries again."""
+
+    at: datetime
+    seq: int
+    decided: tuple[str, ...] = ()
+    conflict: bool = False
+    problems: tuple[str, ...] = ()
+
+
+class Draft:
+    """Events decided in this tick, and the state as they leave it."""
+
+    def __init__(self, state: State, at: datetime) -> None:
+        self.state, self.at = state, at
+        self.events: list[LoopEvent] = []
+
+    def add(self, events: Sequence[LoopEvent]) -> None:
+        for event in events:
+            self.state = evolve(self.state, event, self.at, self.state.seq + 1)
+            self.events.append(event)
+
+
+class Controller:
+    """Closes the loop for one model. Keeps nothing but caches of what it can read again."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self._state = State()
+        self._versions: dict[str, Version] = {}
+        self._reference: tuple[str, Reference] | None = None
+        self._aliased: tuple[str | None, str | None] | None = None
+
+    def state(self) -> State:
+        """Everything that was decided up to now."""
+        records = self.platform.events.read(self.platform.stream, self._state.seq)
+        self._state = load(records, self._state)
+        return self._state
+
+    def version(self, version: str) -> Version:
+        """A version is immutable: once read, remembered."""
+        if version not in self._versions:
+            self._versions[version] = self.platform.registry.get(self.platform.stream, version)
+        return self._versions[version]
+
+    def reference(self, version: Version) -> Reference:
+        """What the version's windows are compared with; built once, for the latest champion."""
+        if self._reference is None or self._reference[0] != version.version:
+            project, table = self.platform.project, self.platform.reference(version)
+            reference = Reference.build(
+                table,
+                [c for c in table.columns if c not in (SCORE, LABEL)],
+                project.monitoring,
+                threshold=project.training.threshold,
+                k=project.training.k,
+            )
+            self._reference = (version.version, reference)
+        return self._reference[1]
+
+    def tick(self, *, monitors: bool = True) -> TickReport:
+        """One turn. Raises Unavailable when the event store does not answer.
+
+        monitors: False leaves out the monitors and the policy, and only settles what is decided.
+        """
+        platform, now = self.platform, self.platform.clock.now()
+        before = self.state()
+        draft = Draft(before, now)
+        problems: list[str] = []
+        steps: list[Callable[[Draft], None]] = [self._supervise, self._roll_out]
+        if monitors:
+            steps = [self._supervise, self._watch, self._roll_out, self._retrain]
+        for step in [*steps, self._candidates]:
+            _attempt(lambda step=step: step(draft), problems)  # type: ignore[misc]
+        if draft.events:
+            try:
+                platform.events.append(platform.stream, draft.events, after=before.seq, at=now)
+            except Conflict:
+                return TickReport(now, before.seq, conflict=True)
+        state = self.state()
+        self.reconcile(state, problems)
+        decided = tuple(str(type(e).__struct_config__.tag) for e in draft.events)
+        return TickReport(now, state.seq, decided, problems=tuple(problems))
+
+    # -- decisions ---------------------------------------------------------------------------
+
+    def _supervise(self, draft: Draft) -> None:
+        run = draft.state.open_run
+        if run is not None:
+            alive = self.platform.jobs.alive(run.run)
+            project = self.platform.project
+            draft.add(policy.supervise(draft.state, project, draft.at, alive))
+
+    def _watch(self, draft: Draft) -> None:
+        state = draft.state
+        if state.champion is None or state.champion_since is None:
+            return
+        first = state.lives[0][0]
+        champion = self.version(state.champion)
+        windows = gather.monitor(
+            self.platform, state.monitor, champion, self.reference(champion), first, draft.at
+        )
+        for window in windows:
+            draft.add([window])
+            spec = self.platform.project.monitoring
+            draft.add(decide_alerts(draft.state.monitor, window, spec, draft.at))
+
+    def _roll_out(self, draft: Draft) -> None:
+        rollout = draft.state.live_rollout
+        if rollout is None:
+            return
+        events = gather.judge(self.platform, rollout, draft.at)
+        if any(isinstance(e, Promoted) for e in events):
+            reason = f"promoted by {rollout.id}"
+            events.append(ChampionChanged(rollout.candidate, rollout.champion, reason))
+        draft.add(events)
+
+    def _candidates(self, draft: Draft) -> None:
+        waiting = [self.version(c) for c in draft.state.candidates]
+        if waiting:
+            draft.add(policy.candidates(draft.state, self.platform.project, waiting))
+
+    def _retrain(self, draft: Draft) -> None:
+        draft.add(policy.retrain(draft.state, self.platform.project, draft.at))
+
+    # -- effects -----------------------------------------------------------------------------
+
+    def reconcile(self, state: State, problems: list[str]) -> None:
+        """Bring the world in line with the state; the traffic first."""
+        for effect in (self._route, self._jobs, self._aliases, self._notify, self._show):
+            _attempt(lambda effect=effect: effect(state), problems)  # type: ignore[misc]
+
+    def _route(self, state: State) -> None:
+        route = desired_route(state, self.platform.project, self.version)
+        plane = self.platform.plane
+        if route is not None and plane.observed(route.model).generation != route.generation:
+            plane.publish(route)
+
+    def _jobs(self, state: State) -> None:
+        run, jobs = state.open_run, self.platform.jobs
+        if run is not None and not jobs.alive(run.run):
+            jobs.start(run.run)
+        for past in state.runs.values():
+            timed_out = past.outcome == "failed" and past.trigger != BY_HAND
+            if timed_out and jobs.alive(past.run):
+                jobs.stop(past.run)
+
+    def _aliases(self, state: State) -> None:
+        rollout = state.live_rollout
+        challenger = rollout.candidate if rollout else next(iter(state.candidates), None)
+        wanted = (state.champion, challenger)
+        if wanted == self._aliased:
+            return
+        registry, model = self.platform.registry, self.platform.stream
+        current = registry.aliases(model)
+        for alias, version in zip((CHAMPION_ALIAS, CHALLENGER_ALIAS), wanted, strict=True):
+            if current.get(alias) != version:
+                registry.set_alias(model, alias, version)
+        self._aliased = wanted
+
+    def _notify(self, state: State) -> None:
+        for notice in notices(state.monitor):
+            self.platform.notifier.send(notice)
+            record(self.platform, [AlertNotified(notice.key)], seen=state.seq)
+
+    def _show(self, state: State) -> None:
+        gauges = gather.gauges(state, self.platform.project)
+        if gauges:
+            self.platform.plane.show(gauges)
+
+
+def _attempt(step: Callable[[], None], problems: list[str]) -> None:
+    """One failing part must not keep the others (a rollback above all) from acting; what went
+    wrong is reported and tried again on the next tick."""
+    try:
+        step()
+    except HomeostatError as error:
+        problems.append(error.line())

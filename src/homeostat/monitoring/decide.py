@@ -1,0 +1,164 @@
+"""Which alerts a window raises and resolves, and what the policy may ask of the monitors.
+
+Harm first: a model that loses is a critical alert, and the drift found with it is its
+explanation, not a second alert. Movement without harm is recorded and pages nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from homeostat.core.ports import Notice
+from homeostat.core.verdict import Outcome
+from homeostat.monitoring.model import (
+    FAILED_REQUESTS,
+    AlertRaised,
+    AlertResolved,
+    MonitorEvent,
+    MonitorState,
+    WindowObserved,
+    evolve,
+)
+from homeostat.monitoring.spec import MonitoringSpec
+
+NO_TRAFFIC = 3
+"""Windows without a request, in a row, after which silence is an alert."""
+EXPLAIN = 3
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Something holds since some time (the end of the window that showed it first)."""
+
+    sentence: str
+    since: datetime
+
+
+def failing(state: MonitorState) -> Found | None:
+    """Live quality is beyond what is declared (`min`, `max` or `tolerance`), with its whole
+    interval."""
+    if state.harm_since is None or state.quality is None or not state.quality.failed:
+        return None
+    return Found(state.quality.sentence, state.harm_since)
+
+
+def harmed(state: MonitorState) -> Found | None:
+    """The model is worse than it was or may be: it fails, or lost more than is tolerated (by
+    default 5 %) against the champion's own test figure, with both whole intervals."""
+    found = failing(state)
+    if found is not None or state.harm_since is None:
+        return found
+    if state.harm is not None and state.harm.shown:
+        return Found(state.harm.sentence, state.harm_since)
+    return None
+
+
+def drifted(state: MonitorState) -> Found | None:
+    """Features or scores have moved by more than the minimum effect."""
+    if state.drift is None or state.drift_since is None:
+        return None
+    return Found(state.drift.sentence, state.drift_since)
+
+
+def data_broken(state: MonitorState) -> str | None:
+    """What is wrong with the data that arrive; None when nothing is known to be."""
+    if state.data is None or state.data_since is None:
+        return None
+    return state.data.sentence
+
+
+def values_broken(state: MonitorState) -> str | None:
+    """What is wrong with the values that arrive. Requests that failed are not among it: a client
+    that sends malformed ones has no part in what a model is trained on."""
+    broken = data_broken(state)
+    if broken is None or state.data is None or not state.data.parts:
+        return broken
+    return next((part.sentence for part in state.data.parts if part.check != FAILED_REQUESTS), None)
+
+
+def notices(state: MonitorState) -> tuple[Notice, ...]:
+    """What people have not been told yet, oldest first; record `AlertNotified(notice.key)` for
+    each one that was delivered."""
+    return state.notices
+
+
+def decide(
+    state: MonitorState,
+    window: WindowObserved,
+    spec: MonitoringSpec,
+    now: datetime,
+    *,
+    action: str = "retraining is considered (see `homeostat status`)",
+) -> list[MonitorEvent]:
+    """The alerts that `window` raises and resolves. state: before or after the window was folded
+    in, the answer is the same; alerts that are open already are not raised again. action: what
+    the system does about harm, for the text of the alert."""
+    if state.last_end is not None and window.end < state.last_end:
+        return []
+    after = evolve(state, window, now)
+    return [*_quality(after, action), *_drift(after), *_data(after), *_traffic(after, window)]
+
+
+def _raise(kind: str, severity: str, title: str, text: str, since: datetime) -> AlertRaised:
+    return AlertRaised(f"{kind}@{since:%Y-%m-%dT%H:%M:%SZ}", kind, severity, title, text, since)
+
+
+def _quality(state: MonitorState, action: str) -> Iterator[MonitorEvent]:
+    found, alert = harmed(state), state.alert("quality")
+    if found is not None and alert is None:
+        failed = state.quality is not None and state.quality.failed
+        yield _raise(
+            "quality",
+            "critical" if failed else "warning",
+            "the model is doing harm",
+            f"{_loss(state, found)}; since {found.since:%F %R}; {_because(state)}; {action}",
+            found.since,
+        )
+    elif alert is not None and found is None and state.quality and state.quality.passed:
+        # after a promotion it stays open until labels of the new version say that it is well
+        yield AlertResolved(alert.key, alert.kind, state.quality.sentence)
+
+
+def _loss(state: MonitorState, found: Found) -> str:
+    if state.harm is None or state.harm.sentence in found.sentence:
+        return found.sentence
+    return f"{found.sentence}; {state.harm.sentence}"
+
+
+def _because(state: MonitorState) -> str:
+    moved = [m for m in state.moved if m.drifted][:EXPLAIN]
+    if not moved:
+        return "no feature was seen to move: the relation to the label may have changed"
+    named = ", ".join(f"{m.feature} by {m.effect or m.psi or 0:.2f}" for m in moved)
+    return f"most moved: {named}"
+
+
+def _drift(state: MonitorState) -> Iterator[MonitorEvent]:
+    found, alert, harm = drifted(state), state.alert("drift"), harmed(state)
+    explained = state.alert("quality") and not (state.quality and state.quality.passed)
+    if alert is not None and harm is not None:
+        yield AlertResolved(alert.key, alert.kind, "it is now part of the quality incident")
+    elif found is not None and alert is None and harm is None and not explained:
+        title = "traffic has moved, without harm so far"
+        yield _raise("drift", "info", title, found.sentence, found.since)
+    elif alert is not None and state.drift is not None and state.drift.passed:
+        yield AlertResolved(alert.key, alert.kind, state.drift.sentence)
+
+
+def _data(state: MonitorState) -> Iterator[MonitorEvent]:
+    broken, alert = data_broken(state), state.alert("data")
+    if broken is not None and alert is None and state.data_since is not None:
+        yield _raise("data", "warning", "data arrive broken", broken, state.data_since)
+    elif alert is not None and state.data is not None and state.data.outcome is Outcome.PASS:
+        yield AlertResolved(alert.key, alert.kind, state.data.sentence)
+
+
+def _traffic(state: MonitorState, window: WindowObserved) -> Iterator[MonitorEvent]:
+    alert = state.alert("traffic")
+    if alert is None and state.empty >= NO_TRAFFIC and state.empty_since is not None:
+        text = f"no request was answered since {state.empty_since:%F %R}: nothing can be judged"
+        yield _raise("traffic", "warning", "there is no traffic", text, state.empty_since)
+    elif alert is not None and window.rows > 0:
+        yield AlertResolved(alert.key, alert.kind, f"{window.rows:,} requests in this window")

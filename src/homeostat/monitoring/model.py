@@ -1,0 +1,269 @@
+"""What the monitors remember: the events they record, and the state folded from them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from homeostat.core.events import Event
+from homeostat.core.ports import Notice
+from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.quality import Harm
+
+KEPT = 200
+"""Windows whose figures the state keeps."""
+UNSENT = 50
+"""Notices that wait at most; the oldest is dropped, its alert stays open."""
+FAILED_REQUESTS = "errors"
+"""The part of a data verdict that is about requests that failed, not about values."""
+RESOLVED = "/resolved"
+"""Ends the key of the notice that an alert is over."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A feature (or `score`) in one window. effect: KS distance or total variation; low: its
+    lower bound."""
+
+    feature: str
+    effect: float | None
+    low: float | None
+    psi: float | None
+    drifted: bool
+
+
+class WindowObserved(Event, frozen=True, tag="monitor.window"):
+    """One closed window [start, end) of one model's traffic, answered by champion and canary.
+
+    version: the champion that it is compared with. rows: requests, errors: those that failed.
+    moved: the most moved features, at most ten. largest_effect: over all of them. alpha: what the
+    window was allowed to spend on false alarms."""
+
+    start: datetime
+    end: datetime
+    version: str
+    rows: int
+    errors: int
+    drift: Verdict
+    data: Verdict
+    quality: Verdict | None = None
+    harm: Harm | None = None
+    moved: tuple[Moved, ...] = ()
+    largest_effect: float | None = None
+    alpha: float = 0.05
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Harm first."""
+        return tuple(v for v in (self.quality, self.drift, self.data) if v is not None)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing that a person would want to read."""
+        return not any(v.failed for v in self.verdicts) and not (self.harm and self.harm.shown)
+
+    @property
+    def sentence(self) -> str:
+        told = [v.sentence for v in self.verdicts if v.failed] or [self.drift.sentence]
+        return f"window to {self.end:%F %R} ({self.rows:,} requests): {'; '.join(told)}"
+
+
+class AlertRaised(Event, frozen=True, tag="alert.raised"):
+    """key: of this incident. kind: quality, drift, data or traffic; one of each is open at most.
+    severity: critical, warning, or info (recorded, nobody is paged). since: the first sign."""
+
+    key: str
+    kind: str
+    severity: str
+    title: str
+    text: str
+    since: datetime
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.title}: {self.text}"
+
+
+class AlertResolved(Event, frozen=True, tag="alert.resolved"):
+    key: str
+    kind: str
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.kind} alert is over: {self.text}"
+
+
+class AlertNotified(Event, frozen=True, tag="alert.notified"):
+    """The notice with this key was delivered."""
+
+    key: str
+
+    @property
+    def sentence(self) -> str:
+        what = "the end of alert" if self.key.endswith(RESOLVED) else "alert"
+        return f"told people of {what} {self.key.removesuffix(RESOLVED)}"
+
+
+MonitorEvent = WindowObserved | AlertRaised | AlertResolved | AlertNotified
+UNION = MonitorEvent
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert that is open. told: a notice of it was delivered."""
+
+    key: str
+    kind: str
+    severity: str
+    title: str
+    sentence: str
+    since: datetime
+    told: bool = False
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One window in the state's memory."""
+
+    end: datetime
+    rows: int
+    effect: float | None
+    drifted: bool
+    quality: float | None
+
+
+class MonitorState(msgspec.Struct, frozen=True):
+    """version: whom the last window was about. drift, data, quality: the last verdicts that were
+    not inconclusive, on this version (the last one at all, if none was). *_since: the end of the
+    first window that failed. empty: windows without traffic in a row. notices: not yet delivered.
+    windows: the last KEPT, oldest first."""
+
+    last_end: datetime | None = None
+    version: str | None = None
+    drift: Verdict | None = None
+    data: Verdict | None = None
+    quality: Verdict | None = None
+    harm: Harm | None = None
+    drift_since: datetime | None = None
+    data_since: datetime | None = None
+    harm_since: datetime | None = None
+    moved: tuple[Moved, ...] = ()
+    empty: int = 0
+    empty_since: datetime | None = None
+    open_alerts: tuple[Alert, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    windows: tuple[Figures, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Harm first."""
+        return tuple(v for v in (self.quality, self.drift, self.data) if v is not None)
+
+    def alert(self, kind: str) -> Alert | None:
+        return next((a for a in self.open_alerts if a.kind == kind), None)
+
+
+def evolve(state: MonitorState, event: MonitorEvent, at: datetime) -> MonitorState:
+    """The state after an event. A window that was seen, and an alert or notice that is there (or
+    gone) already, change nothing."""
+    match event:
+        case WindowObserved():
+            return _window(state, event)
+        case AlertRaised():
+            return _raised(state, event, at)
+        case AlertResolved():
+            return _resolved(state, event, at)
+        case AlertNotified():
+            return _notified(state, event)
+
+
+def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
+    if state.last_end is not None and window.end <= state.last_end:
+        return state
+    if state.version != window.version:
+        # what was found of another version says nothing about this one
+        state = msgspec.structs.replace(
+            state,
+            version=window.version,
+            drift=None,
+            quality=None,
+            harm=None,
+            drift_since=None,
+            harm_since=None,
+            moved=(),
+        )
+    quality = _latest(state.quality, window.quality)
+    harm = window.harm if window.harm is not None else state.harm
+    harmed = (quality is not None and quality.failed) or (harm is not None and harm.shown)
+    drift = _latest(state.drift, window.drift)
+    data = _latest(state.data, window.data)
+    empty = state.empty + 1 if window.rows == 0 else 0
+    figures = Figures(
+        window.end,
+        window.rows,
+        window.largest_effect,
+        window.drift.failed,
+        window.quality.figure if window.quality else None,
+    )
+    return msgspec.structs.replace(
+        state,
+        last_end=window.end,
+        drift=drift,
+        data=data,
+        quality=quality,
+        harm=harm,
+        drift_since=_since(state.drift_since, drift is not None and drift.failed, window.end),
+        data_since=_since(state.data_since, data is not None and data.failed, window.end),
+        harm_since=_since(state.harm_since, harmed, window.end),
+        moved=window.moved or state.moved,
+        empty=empty,
+        empty_since=_since(state.empty_since, empty > 0, window.start),
+        windows=(*state.windows, figures)[-KEPT:],
+    )
+
+
+def _latest(before: Verdict | None, now: Verdict | None) -> Verdict | None:
+    """An inconclusive verdict neither clears nor hides what was found."""
+    if now is None or (before is not None and now.outcome is Outcome.INCONCLUSIVE):
+        return before
+    return now
+
+
+def _since(before: datetime | None, holds: bool, now: datetime) -> datetime | None:
+    return (before or now) if holds else None
+
+
+def _raised(state: MonitorState, event: AlertRaised, at: datetime) -> MonitorState:
+    if state.alert(event.kind) is not None:
+        return state
+    alert = Alert(event.key, event.kind, event.severity, event.title, event.text, event.since)
+    notices = state.notices
+    if event.severity != "info":
+        notices = (*notices, Notice(event.key, event.title, event.text, event.severity, at))
+    return msgspec.structs.replace(
+        state, open_alerts=(*state.open_alerts, alert), notices=notices[-UNSENT:]
+    )
+
+
+def _resolved(state: MonitorState, event: AlertResolved, at: datetime) -> MonitorState:
+    alert = state.alert(event.kind)
+    if alert is None or alert.key != event.key:
+        return state
+    # people who were never told that it began are not told that it ended
+    notices = tuple(n for n in state.notices if n.key != event.key)
+    if alert.told:
+        over = Notice(event.key + RESOLVED, f"resolved: {alert.title}", event.text, "info", at)
+        notices = (*notices, over)
+    return msgspec.structs.replace(
+        state,
+        open_alerts=tuple(a for a in state.open_alerts if a.key != event.key),
+        notices=notices[-UNSENT:],
+    )
+
+
+def _notified(state: MonitorState, event: AlertNotified) -> MonitorState:
+    told = tuple(
+        msgspec.structs.replace(a, told=True) if a.key == event.key else a
+        for a in state.open_alerts
+    )
+    waiting = tuple(n for n in state.notices if n.key != event.key)
+    return msgspec.structs.replace(state, open_alerts=told, notices=waiting)

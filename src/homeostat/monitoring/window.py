@@ -1,0 +1,217 @@
+"""One monitoring window: which are due, and what one of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from homeostat.core.errors import BadInput
+from homeostat.core.metrics import Estimate, measure
+from homeostat.core.names import Arm
+from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.baseline import Baseline
+from homeostat.monitoring.budget import alpha_per_window
+from homeostat.monitoring.drift import ColumnDrift, DriftReport, compare_values, report
+from homeostat.monitoring.health import data_quality
+from homeostat.monitoring.model import Moved, WindowObserved
+from homeostat.monitoring.quality import Harm, judge
+from homeostat.monitoring.spec import MonitoringSpec
+
+CATCH_UP = 24
+"""Windows that one tick looks at most; after an outage the others follow in the next ticks."""
+SCORE, LABEL = "score", "label"
+MOST_MOVED = 10
+MONITORS = 3
+"""drift, data quality and live quality share a window's alpha equally."""
+
+
+def windows_due(
+    last_end: datetime | None,
+    now: datetime,
+    window: timedelta,
+    first: datetime,
+    *,
+    most: int = CATCH_UP,
+) -> list[tuple[datetime, datetime]]:
+    """The closed windows [start, end) that have not been looked at, oldest first, at most `most`.
+    They follow each other without gap or overlap from `first` on; none while the clock is behind.
+    """
+    if window <= timedelta(0):
+        raise BadInput("a monitoring window has no length", found=str(window))
+    start = first if last_end is None else last_end
+    due: list[tuple[datetime, datetime]] = []
+    while start + window <= now and len(due) < most:
+        due.append((start, start + window))
+        start += window
+    return due
+
+
+def quality_since(spec: MonitoringSpec, end: datetime) -> datetime:
+    """Matured rows from this instant on are the quality window that ends with a window."""
+    length = spec.window
+    if spec.quality is not None and spec.quality.window is not None:
+        length = spec.quality.window
+    return end - length
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What a version was made and tested on, summarised once and used for every window.
+
+    features: in the model's order. baseline: of the features, over the training and the test
+    period (a test period alone may be a Sunday), and of the score, over the test set. quality:
+    the declared metric on the test set, with its interval; None where no quality is declared."""
+
+    features: tuple[str, ...]
+    baseline: Baseline
+    quality: Estimate | None
+
+    @classmethod
+    def build(
+        cls,
+        reference: pl.DataFrame,
+        features: Sequence[str],
+        spec: MonitoringSpec,
+        *,
+        threshold: float = 0.5,
+        k: int = 100,
+    ) -> Reference:
+        """reference: the feature columns, `score` and `label`; the last two are null in rows that
+        the model was fitted on. Raises BadInput without them."""
+        for name in (*features, SCORE, LABEL):
+            if name not in reference.columns:
+                raise BadInput(
+                    f"the reference has no column {name!r}",
+                    expected=", ".join((*features, SCORE, LABEL)),
+                    remedy="train and register the version again",
+                )
+        # models and the prediction log see 32 bits: so must the reference, or ties would differ
+        inputs = reference.select(pl.col(name).cast(pl.Float32) for name in features)
+        tested = reference.drop_nulls([SCORE, LABEL])
+        scores = Baseline.build(tested.select(pl.col(SCORE).cast(pl.Float64)))
+        baseline = Baseline.build(inputs)
+        quality = None
+        if spec.quality is not None:
+            quality = measure(
+                tested.get_column(LABEL).to_numpy(),
+                tested.get_column(SCORE).to_numpy(),
+                threshold=threshold,
+                k=k,
+                confidence=1 - level(spec),
+                only=(spec.quality.metric,),
+            )[spec.quality.metric]
+        whole = Baseline((*baseline.columns, *scores.columns), baseline.rows)
+        return cls(tuple(features), whole, quality)
+
+
+def level(spec: MonitoringSpec) -> float:
+    """Each monitor's share of what a window may spend on false alarms."""
+    return alpha_per_window(spec.drift.false_alarms_per_month, spec.window) / MONITORS
+
+
+def observe(
+    predictions: pl.DataFrame,
+    reference: Reference | pl.DataFrame,
+    spec: MonitoringSpec,
+    *,
+    start: datetime,
+    end: datetime,
+    version: str,
+    features: Sequence[str] = (),
+    matured: pl.DataFrame | None = None,
+    threshold: float = 0.5,
+    k: int = 100,
+) -> WindowObserved:
+    """What [start, end) shows of the champion `version`. Pure.
+
+    predictions: rows of `core.records.PREDICTIONS`; those outside of the window, and shadow
+    scores, are left out. reference: the version's test set, built once (or a table, with the
+    names of its features). matured: prediction rows of the quality window joined with their final
+    `label` (`version`, `score`, `label`), each request once; only those that this version scored
+    count, in the shadow too: they are the same requests.
+    """
+    if isinstance(reference, pl.DataFrame):
+        reference = Reference.build(reference, features, spec, threshold=threshold, k=k)
+    alpha = level(spec)
+    rows = predictions.filter(
+        pl.col("time").is_between(start, end, closed="left") & (pl.col("arm") != Arm.SHADOW)
+    )
+    answered = rows.filter(pl.col("error").is_null() & pl.col(SCORE).is_not_null())
+    columns = _compare(answered, reference, spec, version, alpha)
+    found = report(columns, (), spec.drift, alpha, reference.baseline.rows, answered.height)
+    errors = rows.height - answered.height
+    inputs = [c for c in columns if c.column != SCORE]
+    quality, harm = _quality(matured, reference, spec, version, threshold, k, alpha)
+    return WindowObserved(
+        start,
+        end,
+        version,
+        rows.height,
+        errors,
+        _drift_verdict(found, rows.height),
+        data_quality(inputs, rows=rows.height, errors=errors, alpha=alpha),
+        quality,
+        harm,
+        tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
+        max((c.effect for c in columns if c.effect is not None), default=None),
+        alpha * MONITORS,
+    )
+
+
+def _compare(
+    answered: pl.DataFrame, reference: Reference, spec: MonitoringSpec, version: str, alpha: float
+) -> tuple[ColumnDrift, ...]:
+    """Features of all requests with the champion's inputs; scores of the champion's answers."""
+    width = len(reference.features)
+    fits = answered.filter(pl.col("features").list.len() == width)
+    own = answered.filter(pl.col("version") == version).get_column(SCORE)
+    table = np.empty((0, width), dtype=np.float32)
+    if fits.height:
+        table = fits.get_column("features").explode().to_numpy().reshape(-1, width)
+    values: dict[str, pl.Series | np.ndarray] = {
+        name: table[:, i] for i, name in enumerate(reference.features)
+    }
+    values[SCORE] = own
+    return compare_values(reference.baseline, values, spec.drift, alpha=alpha)
+
+
+def _drift_verdict(found: DriftReport, rows: int) -> Verdict:
+    """Only the parts that a person would read: the event is kept for ever."""
+    if rows == 0:
+        return Verdict("drift", Outcome.INCONCLUSIVE, "no traffic: nothing to compare", n=0)
+    failed = [part for part in found.verdict.parts if part.failed]
+    return msgspec.structs.replace(found.verdict, parts=tuple(failed[:MOST_MOVED]))
+
+
+def _moved(column: ColumnDrift) -> Moved:
+    return Moved(column.column, column.effect, column.low, column.psi, column.drifted)
+
+
+def _quality(
+    matured: pl.DataFrame | None,
+    reference: Reference,
+    spec: MonitoringSpec,
+    version: str,
+    threshold: float,
+    k: int,
+    alpha: float,
+) -> tuple[Verdict | None, Harm | None]:
+    if spec.quality is None:
+        return None, None
+    if matured is None or matured.height == 0:
+        return Verdict("quality", Outcome.INCONCLUSIVE, "no final labels yet", n=0), None
+    own = matured.filter(
+        (pl.col("version") == version) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
+    )
+    return judge(
+        own.get_column(LABEL).to_numpy(),
+        own.get_column(SCORE).to_numpy(),
+        spec.quality,
+        threshold=threshold,
+        k=k,
+        baseline=reference.quality,
+        alpha=alpha,
+    )

@@ -1,0 +1,237 @@
+"""Confidence sequences: bounds that hold at every number of observations at once.
+
+A rollout is looked at on every tick and stopped when it likes, so a fixed-size interval would
+be wrong far more often than it says. Each bound here is one-sided and time-uniform: the chance
+that it is EVER on the wrong side of the truth is at most its alpha. Observations are taken in
+the order in which they became known.
+
+mean      betting bound for bounded observations (Waudby-Smith & Ramdas, arXiv 2010.09686):
+          exact at any n; and the asymptotic bound (Waudby-Smith et al., arXiv 2103.06476)
+          once the sample supports a central limit theorem
+rate      mixture of Bernoulli likelihood ratios (Robbins 1970; Howard et al., arXiv 1810.08240)
+quantile  the same mixture on exceedances (Howard & Ramdas, arXiv 1906.09712, section 3)
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, betaln
+
+Array = NDArray[np.float64]
+
+BET_LIMIT = 0.75
+"""No single bet risks more than this share of the capital."""
+BURN_IN = 25
+"""Asymptotic bounds need n / kurtosis (the number of observations that carry the variance) and
+the count of each class to reach this. Coverage with it: benchmarks/rollout_errors.py."""
+TIGHTEST_AT = 1000
+"""The number of observations at which the asymptotic bound is tightest."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """point estimate and its one-sided bounds, each with its own alpha, on n observations."""
+
+    point: float
+    low: float
+    high: float
+    n: int
+
+
+NOTHING = Bounds(math.nan, -math.inf, math.inf, 0)
+
+
+def mean(
+    x: Array,
+    support: tuple[float, float],
+    *,
+    alpha: tuple[float, float],
+    label: Array | None = None,
+) -> Bounds:
+    """Bounds of the mean of x (n), each within `support`; alpha: (of low, of high).
+
+    Assumes that, given the past, each observation has the same mean; the asymptotic part also
+    that averages become normal. `label` (n, 0/1) makes the switch wait for enough of both
+    classes: a run of easy negatives looks deceptively free of variance. Half of alpha is spent
+    on the exact bound (before the switch) and half on the asymptotic one (after it).
+    """
+    n = len(x)
+    if n == 0:
+        return NOTHING
+    low, high = support
+    point = float(x.mean())
+    half = (alpha[0] / 2, alpha[1] / 2)
+    if bool(ready(x, label)[-1]):
+        spread = float(x.std())
+        return Bounds(
+            point,
+            max(low, point - spread * float(_width(n, half[0]))),
+            min(high, point + spread * float(_width(n, half[1]))),
+            n,
+        )
+    unit = (x - low) / (high - low)
+    lower = low + (high - low) * _betting_low(unit, half[0])
+    upper = high - (high - low) * _betting_low(1.0 - unit, half[1])
+    return Bounds(point, lower, upper, n)
+
+
+def log_wealth(unit: Array, m: float, alpha: float) -> Array:
+    """Log capital (n) of betting that the mean of `unit` (n, within 0 and 1) exceeds m.
+
+    Predictable plug-in bets (2010.09686, equation 26). Under a mean of at most m the capital is
+    a supermartingale from 1, so it ever reaches 1/alpha with a chance of at most alpha (Ville).
+    """
+    return np.cumsum(_log_gains(unit, _bets(unit, alpha), m))
+
+
+def asymptotic_path(x: Array, alpha: float) -> tuple[Array, Array]:
+    """-> (running mean (n), half-width (n)) of the one-sided asymptotic bound after each x."""
+    n = np.arange(1, len(x) + 1)
+    running = np.cumsum(x) / n
+    variance = np.maximum(np.cumsum(x * x) / n - running**2, 0.0)
+    return running, np.sqrt(variance) * _width(n, alpha)
+
+
+def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
+    """After which observations (n) the asymptotic bound may be used."""
+    n = np.arange(1, len(x) + 1)
+    s1, s2, s3, s4 = (np.cumsum(x**k) for k in (1, 2, 3, 4))
+    mu = s1 / n
+    second = np.maximum(s2 / n - mu**2, 0.0)
+    fourth = np.maximum(s4 / n - 4 * mu * s3 / n + 6 * mu**2 * s2 / n - 3 * mu**4, 0.0)
+    # n / kurtosis >= BURN_IN, without a division by the zero variance of equal observations
+    enough: NDArray[np.bool_] = (
+        (n * second**2 >= BURN_IN * fourth) & (n >= 4 * BURN_IN) & (second > 1e-18)
+    )
+    if label is not None:
+        positives = np.cumsum(label > 0.5)
+        enough &= np.minimum(positives, n - positives) >= BURN_IN
+    return enough
+
+
+def rate(n: int, k: int, *, alpha: tuple[float, float]) -> Bounds:
+    """Bounds of a probability from k events in n trials; alpha: (of low, of high)."""
+    if n == 0:
+        return NOTHING
+    low = 0.0 if k == 0 else 1.0 - _rate_high(n, n - k, alpha[0])
+    high = 1.0 if k == n else _rate_high(n, k, alpha[1])
+    return Bounds(k / n, low, high, n)
+
+
+def quantile(sorted_x: Array, p: float, *, alpha: tuple[float, float]) -> Bounds:
+    """Bounds of the p-quantile from x sorted upwards; infinite while n is too small to tell.
+
+    The number of observations above the true quantile is a count with probability 1-p, so a
+    time-uniform range for that count is one for the rank of the quantile.
+    """
+    n = len(sorted_x)
+    if n == 0:
+        return NOTHING
+    least, most = _count_range(n, 1.0 - p, alpha[0], alpha[1])
+    high = math.inf if least == 0 else float(sorted_x[n - least])
+    low = -math.inf if most >= n else float(sorted_x[n - most - 1])
+    return Bounds(float(sorted_x[min(n - 1, math.ceil(p * n) - 1)]), low, high, n)
+
+
+@functools.lru_cache(maxsize=256)
+def least_for_quantile(p: float, alpha: float) -> int:
+    """The fewest observations with which the p-quantile has a finite upper bound."""
+    low, high = 1, 2
+    while _count_range(high, 1.0 - p, alpha, alpha)[0] == 0:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high)
+            if _count_range(middle, 1.0 - p, alpha, alpha)[0] == 0
+            else (
+                low,
+                middle,
+            )
+        )
+    return high
+
+
+def _width(n: NDArray[np.int64] | int, alpha: float) -> Array:
+    """One-sided half-width per unit of standard deviation (2103.06476, proposition 3.7)."""
+    both = 2 * alpha
+    rho2 = (-2 * math.log(both) + math.log(1 - 2 * math.log(both))) / TIGHTEST_AT
+    v = np.asarray(n, dtype=np.float64) * rho2
+    width: Array = np.sqrt(2 * (v + 1) / (np.asarray(n) * v) * np.log1p(np.sqrt(v + 1) / both))
+    return width
+
+
+def _bets(unit: Array, alpha: float) -> Array:
+    """Bets (n), each from the observations before it only."""
+    t = np.arange(1, len(unit) + 1)
+    centre = (0.5 + np.cumsum(unit)) / (t + 1)
+    variance = (0.25 + np.cumsum((unit - centre) ** 2)) / (t + 1)
+    before = np.concatenate(([0.25], variance[:-1]))
+    return np.sqrt(2 * math.log(1 / alpha) / (before * t * np.log1p(t)))
+
+
+def _log_gains(unit: Array, bets: Array, m: float) -> Array:
+    return np.log1p(np.minimum(bets, BET_LIMIT / max(m, 1e-12)) * (unit - m))
+
+
+def _betting_low(unit: Array, alpha: float) -> float:
+    """The largest m that the bets reject: the capital falls as m grows, so by bisection."""
+    bets, goal = _bets(unit, alpha), math.log(1 / alpha)
+    low, high = 0.0, float(unit.mean())
+    for _ in range(18):
+        m = (low + high) / 2
+        low, high = (m, high) if _log_gains(unit, bets, m).sum() >= goal else (low, m)
+    return low
+
+
+def _log_mixture_below(n: Array | float, k: Array | float, p: float, a: float, b: float) -> Array:
+    """Log capital against `probability >= p` after k events in n trials: the likelihood ratio
+    averaged over a Beta(a, b) cut off above p."""
+    with np.errstate(divide="ignore"):
+        value: Array = (
+            betaln(a + k, b + n - k)
+            + np.log(betainc(a + k, b + n - k, p))
+            - betaln(a, b)
+            - np.log(betainc(a, b, p))
+            - k * math.log(p)
+            - (n - k) * math.log1p(-p)
+        )
+    return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _rate_high(n: int, k: int, alpha: float) -> float:
+    """The smallest p above k/n that is rejected as too high (1 when none is)."""
+    goal = math.log(1 / alpha)
+    low, high = k / n, 1.0
+    for _ in range(40):
+        p = (low + high) / 2
+        if p <= 0.0 or p >= 1.0 or high - low < 1e-9:
+            break
+        rejected = float(_log_mixture_below(n, k, p, 0.5, 0.5)) >= goal
+        low, high = (low, p) if rejected else (p, high)
+    return high
+
+
+@functools.lru_cache(maxsize=4096)
+def _count_range(n: int, p: float, alpha_low: float, alpha_high: float) -> tuple[int, int]:
+    """(least, most) events in n trials of probability p, at every n at once.
+
+    `most` bounds the quantile from below (alpha_low), `least` from above (alpha_high). The
+    mixtures are centred on p: Beta(1, 1/p - 1) on either side of it.
+    """
+    reach = int(
+        n * p + 12 * math.sqrt(n * p * (1 - p)) + 12 * math.log(1 / min(alpha_low, alpha_high))
+    )
+    k = np.arange(min(n, reach) + 1, dtype=np.float64)
+    b = 1 / p - 1
+    few = _log_mixture_below(n, k, p, 1.0, b) >= math.log(1 / alpha_high)
+    many = _log_mixture_below(n, n - k, 1 - p, b, 1.0) >= math.log(1 / alpha_low)
+    least = int(np.argmin(few)) if few.any() else 0
+    many &= k > n * p
+    most = int(np.argmax(many)) - 1 if many.any() else n
+    return least, most

@@ -1,0 +1,69 @@
+"""The `rollout:` section: the plan of a canary."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from homeostat.core.duration import Duration, default
+from homeostat.core.names import PAIRED_LOSSES
+
+Percent = Annotated[float, Meta(gt=0, le=100)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Unit = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class QualityGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A per-request loss on matured labels; harm is its mean excess over the champion's.
+    margin: in the metric's unit. paired: both versions score the same requests."""
+
+    metric: Literal[PAIRED_LOSSES] = "log_loss"  # type: ignore[valid-type]
+    margin: Annotated[float, Meta(gt=0)] = 0.005
+    paired: bool = True
+
+
+class LatencyGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """max_ratio: the candidate's p99 over the champion's may be at most this.
+    slack: differences below it (seconds) are noise, not harm."""
+
+    max_ratio: Annotated[float, Meta(ge=1)] = 1.10
+    slack: Duration = default("1ms")
+
+
+class ErrorGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """margin: how much higher the candidate's share of failed requests may be."""
+
+    margin: Annotated[float, Meta(gt=0, lt=1)] = 0.001
+
+
+class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    quality: QualityGuard | None = None
+    latency_p99: LatencyGuard | None = None
+    error_rate: ErrorGuard | None = None
+
+    @classmethod
+    def all(cls) -> Guards:
+        return cls(QualityGuard(), LatencyGuard(), ErrorGuard())
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(n for n in ("quality", "latency_p99", "error_rate") if getattr(self, n))
+
+
+class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """steps: percent of traffic, ascending, ending at 100. bake: the least time at each step.
+    alpha: the chance, over the whole rollout, of a wrong promotion, and of a wrong rollback.
+    no_data: what to do with a guard that nothing was measured for: hold, or abort the rollout.
+    approve: steps (percent) before which a person has to say yes.
+    shadow: score in the shadow for this long before the first step.
+    max_duration: a rollout that has not decided by then is rolled back."""
+
+    steps: Annotated[tuple[Percent, ...], Meta(min_length=1)] = (10, 25, 50, 75, 100)
+    bake: Duration = default("10m")
+    alpha: Unit = 0.05
+    guards: Guards = msgspec.field(default_factory=Guards.all)
+    no_data: Literal["hold", "abort"] = "hold"
+    approve: tuple[Percent, ...] = ()
+    shadow: Duration | None = None
+    max_duration: Duration = default("7d")

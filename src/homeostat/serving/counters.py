@@ -1,0 +1,134 @@
+"""Counters in shared memory, one file per worker slot, summed when somebody asks.
+
+Adding is a store into the worker's own file: no lock, and nothing is lost or reset when a worker
+is killed and started again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_left
+from pathlib import Path
+
+import msgspec
+
+BOUNDS = (
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 10.0
+)  # fmt: skip
+"""Upper bounds of the latency histogram, seconds."""
+
+GLOBALS = ("log_dropped", "shadow_skipped", "labels", "requests")
+
+_MAGIC = 0x31435453_48000001
+_HEAD = 64  # words: magic, number of series, then the globals
+_KEY = 64  # words: length in bytes, then the key
+_VALUES = 3 + len(BOUNDS) + 1  # predictions, errors, sum (a double), histogram
+_SERIES = _KEY + _VALUES
+_CAPACITY = 1000
+_WORDS = _HEAD + _CAPACITY * _SERIES
+
+Key = tuple[str, str, str]
+
+
+class Series:
+    """The counters of one (model, version, arm) of one worker."""
+
+    __slots__ = ("_at", "_double", "_word")
+
+    def __init__(self, word: memoryview[int], double: memoryview[float], at: int) -> None:
+        self._word, self._double, self._at = word, double, at
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """`rows` predictions, each `seconds` after its request came in."""
+        at, word = self._at, self._word
+        word[at] += rows
+        self._double[at + 2] += seconds * rows
+        word[at + 3 + bisect_left(BOUNDS, seconds)] += rows
+
+    def failed(self, rows: int) -> None:
+        self._word[self._at + 1] += rows
+
+
+class Counters:
+    """The counter file of one slot; made when missing, continued when there."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(fd).st_size != _WORDS * 8:
+                os.ftruncate(fd, 0)
+                os.posix_fallocate(fd, 0, _WORDS * 8)
+            self._map = mmap.mmap(fd, _WORDS * 8)
+        finally:
+            os.close(fd)
+        view = memoryview(self._map)
+        self._word, self._double = view.cast("Q"), view.cast("d")
+        if self._word[0] != _MAGIC:
+            self._word[1] = 0
+            self._word[0] = _MAGIC
+        self._series: dict[Key, Series] = {
+            key: Series(self._word, self._double, at) for key, at in _keys(self._map)
+        }
+
+    def add(self, name: str, n: int = 1) -> None:
+        """Add to one of GLOBALS."""
+        self._word[2 + GLOBALS.index(name)] += n
+
+    def series(self, model: str, version: str, arm: str) -> Series:
+        key = (model, version, arm)
+        found = self._series.get(key)
+        return found if found is not None else self._new(key)
+
+    def _new(self, key: Key) -> Series:
+        text = msgspec.json.encode(key)
+        n = self._word[1]
+        if n >= _CAPACITY or len(text) > (_KEY - 1) * 8:
+            # out of room: what cannot be told apart is still counted
+            return self.series("", "", "")
+        at = _HEAD + n * _SERIES
+        self._word[at] = len(text)
+        self._map[(at + 1) * 8 : (at + 1) * 8 + len(text)] = text
+        self._word[1] = n + 1
+        made = self._series[key] = Series(self._word, self._double, at + _KEY)
+        return made
+
+
+class Totals(msgspec.Struct):
+    """Sums over files. series: key -> [predictions, errors, seconds, histogram ...]."""
+
+    globals: dict[str, int]
+    series: dict[Key, list[float]]
+
+
+def total(folder: Path) -> Totals:
+    """Sum the counter files of all slots."""
+    sums = Totals(dict.fromkeys(GLOBALS, 0), {})
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        data = path.read_bytes()
+        if len(data) != _WORDS * 8:
+            continue  # being made right now
+        word, double = memoryview(data).cast("Q"), memoryview(data).cast("d")
+        if word[0] != _MAGIC:
+            continue
+        for i, name in enumerate(GLOBALS):
+            sums.globals[name] += word[2 + i]
+        for key, at in _keys(data):
+            values = sums.series.setdefault(key, [0] * _VALUES)
+            for i in range(_VALUES):
+                values[i] += double[at + i] if i == 2 else word[at + i]
+    return sums
+
+
+def _keys(data: bytes | mmap.mmap) -> list[tuple[Key, int]]:
+    """Keys in a counter file and the word at which their values start."""
+    head = memoryview(data[: _HEAD * 8]).cast("Q")
+    found = []
+    for i in range(min(head[1], _CAPACITY)):
+        at = _HEAD + i * _SERIES
+        length = int.from_bytes(data[at * 8 : at * 8 + 8], "little")
+        text = data[(at + 1) * 8 : (at + 1) * 8 + length]
+        found.append((msgspec.json.decode(text, type=Key), at + _KEY))
+    return found

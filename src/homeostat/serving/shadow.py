@@ -1,0 +1,131 @@
+"""Paired scoring: the other version's opinion on a request that has been answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.core.errors import HomeostatError
+from homeostat.core.names import Arm
+from homeostat.serving.counters import Counters
+from homeostat.serving.log import SegmentLog
+from homeostat.serving.runtime import LoadedModel
+from homeostat.serving.segment import PredictionRecord, frame
+
+PAIRING_SALT = "paired"
+"""Which requests are paired is a pure function of their id, the same in every backend."""
+
+PAUSE = 0.002
+"""Seconds for which requests are gathered before they are scored together."""
+BATCH = 256
+QUEUE = 20_000
+"""Rows that may wait; what comes beyond is skipped and counted."""
+
+Matrix = NDArray[np.float32]
+Task = tuple[str, LoadedModel, str, Matrix]
+
+
+class Shadows:
+    """Scores in a thread, in batches, one at a time; logs with arm `shadow` under the request's
+    id. Whatever goes wrong here is a record with an error, and never touches an answer."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: SegmentLog,
+        counters: Counters,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
+        self._queue: deque[Task] = deque()
+        self._rows = 0
+        self._busy = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+
+    @property
+    def idle(self) -> bool:
+        return not self._busy
+
+    def submit(self, model: str, version: LoadedModel, id: str, x: Matrix) -> None:
+        """Score x (n, d) for request `id` when there is time."""
+        if self._rows + len(x) > QUEUE:
+            self._counters.add("shadow_skipped", len(x))
+            return
+        self._queue.append((model, version, id, x))
+        self._rows += len(x)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_later(PAUSE, self._begin)
+
+    def failed(self, model: str, version: LoadedModel, id: str, n: int, why: str) -> None:
+        """Record that a version cannot score a request at all."""
+        empty = np.empty((n, 0), np.float32)
+        self._record([(model, version, id, empty)], None, why, 0.0)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+    def _begin(self) -> None:
+        if not self._queue:
+            self._busy = False
+            return
+        batch = [self._queue.popleft()]
+        rows = len(batch[0][3])
+        while (
+            self._queue
+            and self._queue[0][:2] == batch[0][:2]
+            and rows + len(self._queue[0][3]) <= BATCH
+        ):
+            batch.append(self._queue.popleft())
+            rows += len(batch[-1][3])
+        self._rows -= rows
+        future = self._loop.run_in_executor(self._thread, _score, batch)
+        future.add_done_callback(lambda done: self._end(batch, done.result()))
+
+    def _end(self, batch: list[Task], outcome: tuple[Matrix | None, str, float]) -> None:
+        self._record(batch, *outcome)
+        self._begin()
+
+    def _record(self, batch: list[Task], scores: Matrix | None, why: str, seconds: float) -> None:
+        now, frames, at = self._now_us(), [], 0
+        for model, version, id, x in batch:
+            n = len(x)
+            for k in range(n):
+                score = float(scores[at + k]) if scores is not None else float("nan")
+                good = np.isfinite(score)
+                record = PredictionRecord(
+                    id if n == 1 else f"{id}/{k}",
+                    now,
+                    model,
+                    version.version,
+                    Arm.SHADOW,
+                    1.0,
+                    seconds,
+                    x[k].tobytes(),
+                    score if good else None,
+                    None if good else why or "the model returned no number",
+                )
+                frames.append(frame(record))
+                series = self._counters.series(model, version.version, Arm.SHADOW)
+                if good:
+                    series.answered(1, seconds)
+                else:
+                    series.failed(1)
+            at += n
+        self._log.predictions(frames)
+
+
+def _score(batch: list[Task]) -> tuple[Matrix | None, str, float]:
+    """In the thread: -> scores, or None and why not; seconds it took."""
+    started = perf_counter()
+    try:
+        scores = batch[0][1].score(np.concatenate([task[3] for task in batch]))
+    except HomeostatError as error:
+        return None, str(error), perf_counter() - started
+    return scores, "", perf_counter() - started

@@ -1,0 +1,38 @@
+"""The `serving:` section."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from homeostat.core.duration import Duration, default
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """On one machine `min` (bounded by the cores) is the number of workers."""
+
+    min: Count = 1
+    max: Count = 1
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    cpu: Annotated[int, Meta(ge=1, le=100)] = 70
+
+
+class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """concurrency: requests in flight per replica before others are shed (0: no limit).
+    sticky: the feature that keeps a caller on one version when no key header is sent.
+    max_rows, max_body: larger requests are refused with 413 (body in bytes).
+    seal: how long a segment of the prediction log stays open before it becomes Parquet."""
+
+    replicas: Replicas = Replicas()
+    target: Target = Target()
+    concurrency: Annotated[int, Meta(ge=0)] = 0
+    sticky: str | None = None
+    max_rows: Count = 10_000
+    max_body: Count = 16 * 1024 * 1024
+    seal: Duration = default("60s")

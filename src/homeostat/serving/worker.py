@@ -1,0 +1,232 @@
+"""One worker process: `python -m homeostat.serving.worker --home DIR --port P --slot K`.
+
+Imports nothing that a prediction does not need (no Polars, no MLflow): it starts in a second and
+stays small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from homeostat.core.clock import ScaledClock
+from homeostat.core.duration import Duration
+from homeostat.core.errors import BadInput, HomeostatError, Unavailable
+from homeostat.core.ports import Gauge
+from homeostat.serving.api import Api
+from homeostat.serving.counters import Counters, total
+from homeostat.serving.engine import Engine
+from homeostat.serving.http import Connection, Server
+from homeostat.serving.layout import Layout
+from homeostat.serving.log import SegmentLog
+from homeostat.serving.metrics import render
+from homeostat.serving.routes import Routes
+from homeostat.serving.spec import ServingSpec
+from homeostat.serving.status import Slot, WorkerStatus
+
+POLL = 0.05
+"""Seconds between looks at the route files."""
+DRAIN = 10.0
+"""Seconds that requests in flight have to end after SIGTERM."""
+
+_logger = logging.getLogger("homeostat.worker")
+
+
+class Worker:
+    """Wires the parts of one worker and runs its timers."""
+
+    def __init__(self, layout: Layout, spec: ServingSpec, slot: int, clock: ScaledClock) -> None:
+        """Raises Unavailable when the slot is taken, OSError when the disk is full."""
+        self._layout = layout
+        self._slot = Slot(layout, slot)
+        self._clock = clock
+        self._started = clock.now().isoformat()
+        self._counters = Counters(layout.metrics / str(slot))
+        self._log = SegmentLog(
+            layout.live,
+            layout.sealed,
+            f"{slot}-{uuid.uuid4().hex[:12]}",
+            seal=spec.seal.total_seconds(),
+            dropped=lambda n: self._counters.add("log_dropped", n),
+        )
+        loop = asyncio.get_running_loop()
+        self._engine = Engine(loop, self._log, self._counters, self._now_us)
+        self._routes = Routes(layout.routes, self._report)
+        api = Api(
+            spec,
+            self._routes,
+            self._engine,
+            self._log,
+            self._counters,
+            self._now_us,
+            self._metrics,
+        )
+        self._server = Server(api.handle, api.refused, spec.max_body)
+
+    def _now_us(self) -> int:
+        return self._clock.now_ns() // 1000
+
+    async def run(self, listener: socket.socket, parent: int | None) -> None:
+        """Serve until SIGTERM or SIGINT, or until `parent` is gone; then drain."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self._first_routes()
+        accepting = await loop.create_server(
+            lambda: Connection(self._server), sock=listener, backlog=1024
+        )
+        self._report()
+        second = 0.0
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), POLL)
+            except TimeoutError:
+                now = time.monotonic()
+                self._tick(now, now - second >= 1.0)
+                if now - second >= 1.0:
+                    second = now
+            if parent is not None and os.getppid() != parent:
+                _logger.warning("the supervisor is gone: stopping")
+                break
+        accepting.close()
+        await self._drain()
+
+    async def _first_routes(self) -> None:
+        """Be ready before the port is open, within reason."""
+        deadline = time.monotonic() + 10.0
+        self._routes.poll(time.monotonic())
+        while not (self._routes.settled and self._log.settled) and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+            self._routes.poll(time.monotonic())
+
+    def _tick(self, now: float, every_second: bool) -> None:
+        self._routes.poll(now)
+        self._log.tick(now)
+        if every_second:
+            self._server.tick(now)
+            try:
+                self._slot.heartbeat()
+            except OSError as error:
+                _logger.error("no heartbeat: %s", error)
+
+    async def _drain(self) -> None:
+        self._server.drain()
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline and not self._idle():
+            await asyncio.sleep(0.01)
+        self._routes.close()
+        self._engine.shadows.close()
+        await asyncio.sleep(0)
+        self._log.close()
+        self._slot.leave()
+
+    def _idle(self) -> bool:
+        return (
+            self._engine.in_flight == 0
+            and self._engine.shadows.idle
+            and not self._server.connections
+        )
+
+    def _report(self) -> None:
+        status = WorkerStatus(
+            os.getpid(), self._started, dict(self._routes.generations), dict(self._routes.failures)
+        )
+        try:
+            self._slot.write(status)
+        except OSError as error:
+            _logger.error("the status cannot be written: %s", error)
+
+    def _metrics(self) -> bytes:
+        return render(total(self._layout.metrics), read_gauges(self._layout.gauges))
+
+
+def read_gauges(path: Path) -> list[Gauge]:
+    """What the monitors want shown; nothing when the file is missing or damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Gauge])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        _logger.error("%s: %s", path, error)
+        return []
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that shares its port with the other workers. Raises Unavailable."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise Unavailable(f"cannot listen on {host}:{port}", found=str(error)) from error
+    sock.setblocking(False)
+    return sock
+
+
+def read_config(path: Path) -> ServingSpec:
+    """The `serving:` section as JSON. Raises BadInput."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ServingSpec, dec_hook=_duration)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput("not a serving configuration", path=str(path), found=str(error)) from error
+
+
+def _duration(kind: type[Any], value: Any) -> Any:
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(kind)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """-> exit code: 0 after a drain, 3 when it could not start."""
+    parser = argparse.ArgumentParser(prog="homeostat-worker")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--slot", type=int, default=0)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--parent", type=int, help="stop when this process is gone")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s worker %(levelname)s %(message)s", level="INFO")
+    try:
+        clock = ScaledClock.parse(os.environ.get("HOMEOSTAT_CLOCK"), time.time_ns)
+        spec = read_config(given.config) if given.config else ServingSpec()
+        layout = Layout(given.home).make()
+        listener = listen(given.host, given.port)
+        uvloop.run(_serve(layout, spec, given.slot, clock, listener, given.parent))
+    except (HomeostatError, OSError, ValueError) as error:
+        print(f"worker {given.slot}: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, HomeostatError) else 3
+    return 0
+
+
+async def _serve(
+    layout: Layout,
+    spec: ServingSpec,
+    slot: int,
+    clock: ScaledClock,
+    listener: socket.socket,
+    parent: int | None,
+) -> None:
+    await Worker(layout, spec, slot, clock).run(listener, parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

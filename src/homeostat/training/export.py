@@ -1,0 +1,156 @@
+"""The servable: what training hands to serving, checked to answer as the original does."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
+from homeostat.core.servable import REFERENCE, Manifest, file_digest
+from homeostat.training.fit import Features, FittedModel, matrix, positive, score
+from homeostat.training.onnx import convert
+
+MODEL = "model.onnx"
+TOLERANCE = 1e-4
+"""By how much the score of the exported model may differ from the original's."""
+
+REFERENCE_ROWS = 50_000
+_BATCH = 50_000
+
+
+def export(
+    model: FittedModel,
+    features: Sequence[str],
+    X: Features,
+    folder: Path,
+    *,
+    name: str,
+    threshold: float,
+    reference: pl.DataFrame,
+) -> Manifest:
+    """Write `model.onnx`, `servable.json` and `reference.parquet` into `folder`, which appears
+    whole or not at all (one that is there is replaced).
+
+    X: rows to compare the exported model and the original on, (n, d) float32, n > 0. reference:
+    rows with columns `features`, `score` and `label` (the last two null in rows that the model
+    was fitted on); at most REFERENCE_ROWS of it are kept, drawn with a fixed seed. Raises
+    Refused, showing the worst row, when a score differs by more than TOLERANCE, BadInput when
+    the model cannot be expressed in ONNX, and Unavailable when the disk is full.
+    """
+    if len(X) == 0:
+        raise BadInput("there are no rows to compare the exported model with the original on")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        output = convert(model, len(features), partial / MODEL)
+        manifest = Manifest(
+            name=name,
+            inputs=tuple(features),
+            file=MODEL,
+            digest=file_digest(partial / MODEL),
+            output=output,
+            threshold=threshold,
+        )
+        check_parity(score(model, X), _run(partial, manifest, X), X, features)
+        manifest.write(partial)
+        # through memory: Polars would tell of a full disk as of a malformed file
+        parquet = io.BytesIO()
+        _reference(reference, features).write_parquet(parquet)
+        (partial / REFERENCE).write_bytes(parquet.getvalue())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise Unavailable(
+            "the servable could not be written",
+            path=str(folder),
+            found=str(error),
+            remedy="see that the disk has room and the folder may be written to, then run again",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def check_parity(
+    original: NDArray[np.float64],
+    exported: NDArray[np.float64],
+    X: Features,
+    features: Sequence[str],
+) -> None:
+    """Raises Refused when the scores (n,) of the same rows X (n, d) differ beyond TOLERANCE."""
+    apart = np.abs(original - exported)
+    apart[np.isnan(apart)] = np.inf  # an answer that is no number agrees with nothing
+    worst = int(np.argmax(apart))
+    if apart[worst] <= TOLERANCE:
+        return
+    row = ", ".join(f"{f}={v:.9g}" for f, v in zip(features, X[worst], strict=True))
+    raise Refused(
+        f"the exported model does not answer as the original does: "
+        f"{int((apart > TOLERANCE).sum()):,} of {len(apart):,} test rows differ by more than "
+        f"{TOLERANCE:g}",
+        expected=f"score {original[worst]:.6f} in the worst row ({worst}: {row})",
+        found=f"{exported[worst]:.6f}",
+        remedy="leave out scaling before trees (they need none, and rounding flips their "
+        "branches); give other models features of moderate size",
+    )
+
+
+def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
+    """Scores (n,) that the servable in `folder` gives to the rows of `frame`.
+
+    `frame` has a numeric column for each of the manifest's inputs. Raises NotFound, Damaged
+    (the model is not the one in the manifest), BadInput.
+    """
+    try:
+        manifest = Manifest.read(folder)
+    except FileNotFoundError as error:
+        raise NotFound("there is no servable here", path=str(folder)) from error
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"servable.json cannot be read: {error}", path=str(folder)) from error
+    path = folder / manifest.file
+    if not path.exists() or file_digest(path) != manifest.digest:
+        raise Damaged(
+            "the model file is not the one that was exported",
+            path=str(path),
+            expected=manifest.digest,
+            found=file_digest(path) if path.exists() else "no file",
+            remedy="register the model again from its run",
+        )
+    return _run(folder, manifest, matrix(frame, manifest.inputs))
+
+
+def _run(folder: Path, manifest: Manifest, X: Features) -> NDArray[np.float64]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(
+        str(folder / manifest.file), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    parts: list[NDArray[Any]] = [
+        positive(np.asarray(session.run([manifest.output], {name: X[at : at + _BATCH]})[0]))
+        for at in range(0, len(X), _BATCH)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _reference(table: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
+    kinds: Mapping[str, Any] = dict.fromkeys(features, pl.Float32) | {
+        "score": pl.Float64,
+        "label": pl.Float64,
+    }
+    chosen = table.select(pl.col(name).cast(kind) for name, kind in kinds.items())
+    if chosen.height > REFERENCE_ROWS:
+        chosen = chosen.sample(REFERENCE_ROWS, seed=0)
+    return chosen

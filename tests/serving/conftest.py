@@ -1,0 +1,99 @@
+"""Real servers for the tests of the data plane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from homeostat.backends.local.plane import LocalDataPlane
+from homeostat.backends.local.prediction_log import DeltaPredictionLog
+from homeostat.core.route import Route, Servable
+from homeostat.serving.layout import Layout
+from homeostat.serving.spec import ServingSpec
+from homeostat.serving.supervisor import Supervisor
+from homeostat.testing.models import tiny_servable
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+    """Poll until the condition holds; its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.005)
+    return value
+
+
+class Plane:
+    """A home folder with a server on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.layout = home, Layout(home).make()
+        self.plane, self.log = LocalDataPlane(home), DeltaPredictionLog(home)
+        self.generation = 0
+        self.server: Supervisor | None = None
+        self.client = httpx.Client(base_url="http://invalid", timeout=10)
+
+    def model(self, version: str, **how: Any) -> Servable:
+        folder = self.home / "models" / version
+        given = {"inputs": ("a", "b"), "weights": (1.0, -2.0), "name": "m"} | how
+        return tiny_servable(folder, version=version, **given)
+
+    def start(self, workers: int = 1, clock: str | None = None, **spec: Any) -> Plane:
+        self.server = Supervisor(
+            self.home, ServingSpec(**spec), port=0, workers=workers, clock_text=clock
+        )
+        self.server.start()
+        self.connect()
+        return self
+
+    @property
+    def url(self) -> str:
+        assert self.server is not None
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def connect(self) -> None:
+        self.client.close()
+        self.client = httpx.Client(base_url=self.url, timeout=10)
+
+    def publish(self, champion: Servable | None, **route: Any) -> Route:
+        """Publish the next generation of model `m` and wait until all workers apply it."""
+        self.generation += 1
+        made = Route("m", self.generation, champion, **route)
+        self.plane.publish(made)
+        if self.server is not None:
+            wait_for(lambda: self.plane.observed("m").generation == made.generation, "a new route")
+        return made
+
+    def predict(self, *rows: Any, **header: str) -> httpx.Response:
+        headers = {k.replace("_", "-"): v for k, v in header.items()}
+        body = {"instances": list(rows)}
+        return self.client.post("/v1/models/m:predict", json=body, headers=headers)
+
+    def stop(self) -> None:
+        self.client.close()
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Plane]:
+    """A server that is not started yet."""
+    plane = Plane(tmp_path / "home")
+    yield plane
+    plane.stop()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """One worker that serves version 1 of `m`, for tests that change nothing."""
+    plane = Plane(tmp_path_factory.mktemp("one"))
+    plane.publish(plane.model("1"))
+    plane.start(max_rows=1000, max_body=200_000)
+    yield plane
+    plane.stop()

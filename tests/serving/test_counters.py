@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeostat.core.ports import Gauge
+from homeostat.serving.counters import BOUNDS, Counters, total
+from homeostat.serving.metrics import render
+
+
+def test_counts_of_all_slots_are_summed_and_continue_after_a_restart(tmp_path: Path) -> None:
+    first, second = Counters(tmp_path / "0"), Counters(tmp_path / "1")
+    first.series("m", "1", "champion").answered(3, 0.0004)
+    second.series("m", "1", "champion").answered(1, 0.3)
+    second.series("m", "2", "canary").failed(2)
+    first.add("log_dropped", 5)
+    again = Counters(tmp_path / "0")  # the worker was killed and started again
+    again.series("m", "1", "champion").answered(1, 99.0)
+    again.add("log_dropped")
+    sums = total(tmp_path)
+    assert sums.globals["log_dropped"] == 6
+    values = sums.series["m", "1", "champion"]
+    assert values[:2] == [5, 0]
+    assert values[2] == pytest.approx(3 * 0.0004 + 0.3 + 99.0)
+    assert values[3] == 3
+    assert values[3 + BOUNDS.index(0.5)] == 1
+    assert values[-1] == 1
+    assert sums.series["m", "2", "canary"][:2] == [0, 2]
+
+
+def test_a_series_too_many_is_counted_without_its_name(tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "0")
+    counters.series("", "", "").failed(1)
+    for i in range(1200):
+        counters.series("m", str(i), "champion").answered(1, 0.001)
+    counters.series("x" * 1000, "1", "champion").answered(1, 0.001)
+    sums = total(tmp_path)
+    assert sum(values[0] for values in sums.series.values()) == 1201
+    assert sums.series["", "", ""][0] == 1200 - 999 + 1
+
+
+def test_files_that_are_no_counters_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(b"half made")
+    assert total(tmp_path).series == {}
+    assert total(tmp_path / "missing").series == {}
+    Counters(tmp_path / "0").add("labels")  # a file of the wrong size is made anew
+    assert total(tmp_path).globals["labels"] == 1
+
+
+def test_the_text_has_a_head_per_metric_and_cumulative_buckets(tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "0")
+    counters.series("m", "1", "champion").answered(2, 0.003)
+    counters.series("m", "1", "champion").answered(1, 20.0)
+    counters.series("m", "", "").failed(1)
+    gauges = [
+        Gauge("model_drift_score", 0.5, {"feature": 'a "b"\\\n'}),
+        Gauge("model_drift_alert_total", 3, {"model": "m"}, kind="counter"),
+    ]
+    text = render(total(tmp_path), gauges).decode()
+    lines = text.splitlines()
+    series = 'model="m",version="1",arm="champion"'
+    assert f"model_predictions_total{{{series}}} 3" in lines
+    assert 'model_prediction_errors_total{model="m",version="",arm=""} 1' in lines
+    assert f'model_prediction_duration_seconds_bucket{{{series},le="0.004"}} 2' in lines
+    assert f'model_prediction_duration_seconds_bucket{{{series},le="+Inf"}} 3' in lines
+    assert f"model_prediction_duration_seconds_count{{{series}}} 3" in lines
+    assert 'model_drift_score{feature="a \\"b\\"\\\\\\n"} 0.5' in lines
+    assert "# TYPE model_drift_alert_total counter" in lines
+    assert "homeostat_log_dropped_total 0" in lines
+    for line in lines:
+        if not line.startswith("#"):
+            name = line.split("{")[0].split(" ")[0]
+            family = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+            assert f"# TYPE {family} " in text or f"# TYPE {name} " in text
+
+
+@given(value=st.floats(), label=st.text(max_size=10))
+def test_any_gauge_is_one_line(
+    tmp_path_factory: pytest.TempPathFactory, value: float, label: str
+) -> None:
+    text = render(total(Path("/nonexistent")), [Gauge("g", value, {"l": label})]).decode()
+    (line,) = [x for x in text.split("\n") if x.startswith("g{")]
+    assert float(line.rsplit(" ", 1)[1]) == value or value != value
