@@ -85,7 +85,6 @@ class Engine:
         self, model: str, reply: Reply, status: int, message: str, started: float, id: str
     ) -> None:
         """Answer and record a request that no version saw. model: "" when there is no such."""
-        self._counters.series(model, "", "").failed(1)
         if len(message) > 500:
             message = f"{message[:497]}..."
         if model:
@@ -94,6 +93,7 @@ class Engine:
                 id, self._now_us(), model, "", "", 0.0, latency, b"", None, message
             )
             self._log.predictions([frame(record)])
+        self._counters.series(model, "", "").failed(1)
         reply.fail(status, message)
 
     def _flush(self) -> None:
@@ -154,13 +154,15 @@ class Engine:
                         )
                     )
                 )
-            series = self._counters.series(job.served.model, version, chosen.arm)
-            series.answered(n, latency)
             at += n
+        # logged, counted, answered: killed in between, nothing acknowledged is missing from the
+        # counters, and nothing counted from the log
         self._log.predictions(frames)
         at = 0
         for job in jobs:
             n = job.rows.n
+            series = self._counters.series(job.served.model, version, job.chosen.arm)
+            series.answered(n, clock - job.started)
             mine = scores[at : at + n]
             if job.v1:
                 body = write_v1(job.id, version, mine)
@@ -201,8 +203,8 @@ class Engine:
                 why if spoilt else "another row of the request failed",
             )
             frames.append(frame(record))
-        self._counters.series(job.served.model, model.version, chosen.arm).failed(n)
         self._log.predictions(frames)
+        self._counters.series(job.served.model, model.version, chosen.arm).failed(n)
         job.reply.fail(500, f"version {model.version} of {job.served.model}: {why}")
         self._pair(job, x)
 
