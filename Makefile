@@ -63,7 +63,7 @@ bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 
 # First what has to have the machine to itself, then all else. pytest's 5: nothing was chosen.
 .PHONY: test
-test: .venv/.dev postgresql ## All tests
+test: .venv/.dev services ## All tests
 	@alone=0; $(BIN)/python -m pytest -m alone $(TESTS) || alone=$$?; \
 	rest=0; $(BIN)/python -m pytest $(BESIDE) -m "not alone" $(TESTS) || rest=$$?; \
 	case "$$alone $$rest" in "0 0" | "0 5" | "5 0") ;; \
@@ -80,22 +80,29 @@ check: .venv/.dev ## Style, types and the rules of the layout
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# its tests run against a real server; without the right to install one they are skipped
-.PHONY: postgresql
-postgresql:
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+# some tests run against real ones; without the right to install them they are skipped
+.PHONY: services
+services:
+	@want=""; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  want="postgresql"; \
+	for pair in prometheus:prometheus promtool:prometheus \
+	  prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
+	  chromedriver:chromium-driver; do \
+	  command -v "$${pair%%:*}" >/dev/null || want="$$want $${pair##*:}"; done; \
+	[ -n "$$want" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "make: installing PostgreSQL for the tests"; \
+	  echo "make: installing for the tests: $$want"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-	    apt-get -qq install --no-install-recommends --yes postgresql; } >/dev/null; \
-	else echo "make: no PostgreSQL, its tests are skipped -> apt-get install postgresql" >&2; fi
+	    apt-get -qq install --no-install-recommends --yes $$want; } >/dev/null; \
+	else echo "make: their tests are skipped -> apt-get install $$want" >&2; fi
 
 # --- keeping ---------------------------------------------------------------------------------
 
 # What is pinned stays pinned unless it must move; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-  $(UPGRADE) pyproject.toml requirements/build.in
+  --constraint requirements/constraints.in $(UPGRADE) pyproject.toml requirements/build.in
 
 .PHONY: lock
 lock: .venv/.dev ## Pin the dependencies anew in requirements/
