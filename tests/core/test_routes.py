@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.names import Arm
-from homeostat.core.route import BUCKETS, Route, Servable, assign, bucket
+from homeostat.core.route import (
+    BUCKETS,
+    PAIRING_SALT,
+    Challenger,
+    Route,
+    Servable,
+    assign,
+    bucket,
+    places,
+    shadows,
+)
 
 ONE = Servable("1", "/v/1", "sha256:1")
 TWO = Servable("2", "/v/2", "sha256:2")
@@ -113,3 +123,130 @@ def test_a_share_out_of_range_is_refused(percent: float) -> None:
 def test_a_share_for_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a canary"):
         Route("fraud", 1, ONE, percent=10)
+
+
+# -- several challengers -------------------------------------------------------------------------
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> Route:
+    """A route with up to twelve challengers that do not overlap, some of them in the dark."""
+    n = draw(st.integers(1, 12))
+    room = 100 / n
+    return Route.split(
+        "fraud",
+        1,
+        ONE,
+        [
+            Challenger(
+                Servable(str(i + 2), f"/v/{i + 2}", f"sha256:{i + 2}"),
+                percent=draw(st.sampled_from([0.0, room / 3, room / 2, math.floor(room)])),
+                paired=draw(st.sampled_from([0.0, 0.3, 1.0])),
+                at=at,
+            )
+            for i, at in enumerate(places(n))
+        ],
+        salt="r1",
+    )
+
+
+def with_percent(found: Route, index: int, percent: float) -> Route:
+    challengers = list(found.challengers)
+    challengers[index] = msgspec.structs.replace(challengers[index], percent=percent)
+    return Route.split(found.model, 2, found.champion, challengers, salt=found.salt)
+
+
+@given(experiments(), st.text(), st.data())
+def test_raising_one_challengers_share_only_moves_keys_to_it_from_the_champion(
+    found: Route, key: str, data: st.DataObject
+) -> None:
+    index = data.draw(st.integers(0, len(found.challengers) - 1))
+    chosen = found.challengers[index]
+    room = 100 / len(found.challengers)
+    larger = with_percent(found, index, min(chosen.percent * 1.5, math.floor(room)))
+    before, after = assign(found, key), assign(larger, key)
+    assert before is not None
+    assert after is not None
+    if before.version != after.version:
+        assert (before.arm, after.version) == (Arm.CHAMPION, chosen.servable.version)
+
+
+@given(experiments(), st.text())
+def test_every_challenger_has_its_probability_and_one_in_the_dark_answers_nobody(
+    found: Route, key: str
+) -> None:
+    drawn = assign(found, key)
+    assert drawn is not None
+    assert drawn.probability > 0
+    assert drawn.probability == pytest.approx(found.weights()[drawn.version] / 100)
+    assert assign(msgspec.json.decode(msgspec.json.encode(found), type=Route), key) == drawn
+
+
+@given(experiments())
+def test_the_weights_of_many_sum_to_100_and_all_of_them_are_loaded(found: Route) -> None:
+    assert sum(found.weights().values()) == pytest.approx(100)
+    assert len(found.servables()) == len(found.challengers) + 1
+
+
+@given(experiments(), st.text(), st.text())
+def test_a_paired_request_is_scored_by_the_challenger_and_by_the_champion(
+    found: Route, key: str, id: str
+) -> None:
+    drawn = assign(found, key)
+    assert drawn is not None
+    others = [s.version for s in shadows(found, drawn.version, id)]
+    assert drawn.version not in others
+    assert len(set(others)) == len(others)
+    scored = {drawn.version, *others}
+    for challenger in found.challengers:
+        paired = bucket(PAIRING_SALT, id) < challenger.paired * BUCKETS
+        if paired:
+            assert {"1", challenger.servable.version} <= scored
+        elif challenger.servable.version in scored:
+            assert drawn.version == challenger.servable.version
+
+
+def test_ten_challengers_get_the_shares_that_were_asked_for() -> None:
+    ten = [Challenger(Servable(str(i + 2), "", ""), 9.0, at=at) for i, at in enumerate(places(10))]
+    route = Route.split("fraud", 1, ONE, ten, salt="r1")
+    counts: dict[str, int] = {}
+    for key in KEYS:
+        drawn = assign(route, key)
+        assert drawn is not None
+        counts[drawn.version] = counts.get(drawn.version, 0) + 1
+    for version, percent in route.weights().items():
+        expected = percent / 100
+        margin = 4.4 * math.sqrt(expected * (1 - expected) * len(KEYS))
+        assert abs(counts[version] - expected * len(KEYS)) < margin
+
+
+def test_one_that_is_left_of_many_may_take_everything_and_keeps_its_keys() -> None:
+    third = Challenger(Servable("4", "", ""), 20.0, at=50.0)
+    alone = Route.split("fraud", 1, ONE, [third], salt="r1")
+    grown = with_percent(alone, 0, 100.0)
+    assert {a.version for key in KEYS if (a := assign(grown, key))} == {"4"}
+    kept = {key for key in KEYS if (a := assign(alone, key)) and a.version == "4"}
+    assert 0.17 < len(kept) / len(KEYS) < 0.23
+
+
+def test_a_route_file_of_before_there_were_several_is_read_and_written_as_it_was() -> None:
+    old = (
+        b'{"model":"fraud","generation":7,"champion":{"version":"1","path":"/v/1",'
+        b'"digest":"sha256:1"},"canary":{"version":"2","path":"/v/2","digest":"sha256:2"},'
+        b'"percent":25.0,"paired":1.0,"salt":"r1"}'
+    )
+    found = msgspec.json.decode(old, type=Route)
+    assert found.challengers == (Challenger(TWO, 25.0, 1.0),)
+    assert msgspec.json.encode(found) == old
+    assert Route.split("fraud", 7, ONE, found.challengers, salt="r1") == found
+
+
+def test_shares_that_overlap_and_a_version_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match="reach into"):
+        Route.split("m", 1, ONE, [Challenger(TWO, 60.0), Challenger(ONE, 10.0, at=50.0)])
+    with pytest.raises(ValueError, match="reach into"):
+        Route.split("m", 1, ONE, [Challenger(TWO, 10.0), Challenger(ONE, 60.0, at=50.0)])
+    with pytest.raises(ValueError, match="one challenger only"):
+        Route.split("m", 1, ONE, [Challenger(TWO), Challenger(TWO, at=50.0)])
+    with pytest.raises(ValueError, match="within 0 and 100"):
+        Route.split("m", 1, ONE, [Challenger(TWO), Challenger(ONE, -1.0, at=50.0)])

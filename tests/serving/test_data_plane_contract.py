@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,7 @@ from homeostat.backends.memory.log import MemoryPredictionLog
 from homeostat.backends.memory.plane import MemoryDataPlane
 from homeostat.core.errors import BadInput, Damaged
 from homeostat.core.ports import DataPlane, PredictionLog
-from homeostat.core.route import Route, Servable
+from homeostat.core.route import Challenger, Route, Servable, assign, shadows
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 from homeostat.testing.contracts.plane import DataPlaneContract
@@ -40,6 +40,26 @@ class TestMemoryDataPlane(DataPlaneContract):
     @pytest.fixture
     def servable(self) -> Callable[[str], Servable]:
         return lambda version: Servable(version, "nowhere", "sha256:0")
+
+
+def test_the_plane_in_memory_splits_and_pairs_as_the_real_one() -> None:
+    places = ((2, 20.0, 1.0, 0.0), (3, 0.0, 0.3, 30.0), (4, 25.5, 0.0, 70.0))
+    shares = [Challenger(Servable(str(v), "", ""), p, q, at) for v, p, q, at in places]
+    route = Route.split("m", 1, Servable("1", "", ""), shares, salt="r1")
+    log = MemoryPredictionLog()
+    plane = MemoryDataPlane(log, lambda version, x, ids: np.full(len(ids), 0.5))
+    plane.publish(route)
+    ids, at = [f"id-{i}" for i in range(500)], datetime(2026, 1, 1, tzinfo=UTC)
+    plane.serve("m", ids, np.ones((500, 2), np.float32), at)
+    rows = log.read("m", at, at + timedelta(seconds=1))
+    found = {(r["id"], r["version"], r["arm"], round(r["probability"], 9)) for r in rows.to_dicts()}
+    expected = set()
+    for id in ids:
+        drawn = assign(route, id)
+        assert drawn is not None
+        expected.add((id, drawn.version, str(drawn.arm), round(drawn.probability, 9)))
+        expected |= {(id, s.version, "shadow", 1.0) for s in shadows(route, drawn.version, id)}
+    assert found == expected
 
 
 @pytest.mark.slow

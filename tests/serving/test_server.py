@@ -26,9 +26,8 @@ from homeostat.core.errors import Unavailable
 from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge
 from homeostat.core.records import LABELS
-from homeostat.core.route import BUCKETS, Route, assign, bucket
+from homeostat.core.route import BUCKETS, PAIRING_SALT, Challenger, Route, assign, bucket
 from homeostat.serving.keeper import Keeper
-from homeostat.serving.shadow import PAIRING_SALT
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 
@@ -283,6 +282,34 @@ def test_paired_scoring_logs_the_other_versions_opinion_under_the_same_id(served
     assert shadows["score"].to_list() == pytest.approx([sigmoid(0.5)] * shadows.height)
     assert rows.filter(~shadow)["version"].unique().to_list() == ["1"]
     assert shadows["features"][0].to_list() == [1.0, 0.5]
+
+
+def test_several_challengers_answer_their_shares_and_score_in_the_shadow(served: Plane) -> None:
+    served.start()
+    dark, live = served.model("2"), served.model("3")
+    shares = [Challenger(dark, 0.0, 1.0), Challenger(live, 40.0, 1.0, at=50.0)]
+    served.publish(served.model("1"), **as_fields(shares))
+    ids = [f"request-{i}" for i in range(40)]
+    for id in ids:
+        served.client.post("/v2/models/m/infer", json=v2(id=id)).raise_for_status()
+    wait_for(lambda: logged(served).height == 3 * len(ids), "every version's score")
+    answered = logged(served).filter(pl.col("arm") != "shadow")
+    arms = set(answered.select("version", "arm").rows())
+    assert arms == {("1", "champion"), ("3", "canary")}
+    assert answered.filter(pl.col("version") == "3")["probability"].unique().to_list() == [0.4]
+    scored = logged(served).group_by("id").agg(pl.col("version").sort())
+    assert scored["version"].to_list() == [["1", "2", "3"]] * len(ids)
+
+
+def as_fields(challengers: list[Challenger]) -> dict[str, Any]:
+    split = Route.split("m", 0, None, challengers)
+    return {
+        "canary": split.canary,
+        "percent": split.percent,
+        "paired": split.paired,
+        "at": split.at,
+        "others": split.others,
+    }
 
 
 def test_a_failing_shadow_is_a_record_and_never_an_answer(served: Plane) -> None:

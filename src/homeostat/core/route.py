@@ -1,7 +1,14 @@
 """Who answers a request. Assignment is a pure function of the route and the key: sticky,
-and monotone (a key that sees the canary at 10 % still sees it at 25 %)."""
+and monotone (a key that sees a challenger at 10 % still sees it at 25 %).
+
+Keys lie on a circle of 100 percent. A challenger's share is an arc that begins at a place of its
+own and grows forwards, so its keys depend on its own share and on nobody else's: raising it only
+moves keys from the champion, who answers the rest of the circle.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 import xxhash
@@ -9,6 +16,10 @@ import xxhash
 from homeostat.core.names import Arm
 
 BUCKETS = 10_000
+_PER_PERCENT = BUCKETS // 100
+
+PAIRING_SALT = "paired"
+"""Which requests are paired is a pure function of their id, the same in every backend."""
 
 
 class Servable(msgspec.Struct, frozen=True):
@@ -23,14 +34,35 @@ class Servable(msgspec.Struct, frozen=True):
     digest: str
 
 
+class Challenger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version that is tried beside the champion.
+
+    percent: of the requests that it answers (0 to 100). At 0 it is launched in the dark: loaded,
+        scoring in the shadow, answering nobody.
+    paired: the share of the requests (0 to 1) that both it and the champion score, whichever of
+        them did not answer doing so off the response path (logged under the same id with arm
+        `shadow`).
+    at: where on the circle of keys its share begins (percent, 0 up to 100).
+    """
+
+    servable: Servable
+    percent: float = 0.0
+    paired: float = 0.0
+    at: float = 0.0
+
+    def covers(self, drawn: int) -> bool:
+        """Whether a bucket (0 to BUCKETS-1) lies on its arc."""
+        return (drawn - round(self.at * _PER_PERCENT)) % BUCKETS < self.percent * _PER_PERCENT
+
+
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The traffic split of one model.
+    """The traffic split of one model: a champion, and any number of challengers.
 
     generation: grows with every change; workers report the one they have applied.
-    champion: answers what the canary does not; None: the model is not served.
-    canary, percent: the candidate and its share of the requests (0 to 100).
-    paired: the share of requests (0 to 1) that the other version also scores, off the response
-        path (its score is logged under the same id with arm `shadow`).
+    champion: answers what no challenger does; None: the model is not served.
+    canary, percent, paired, at: the first challenger, in four fields because a route with one is
+        the common case, and because files and workers of before there were several know no other.
+    others: the further challengers. `challengers` has them all.
     salt: separates the buckets of one rollout from those of the next.
     sticky: feature whose value keeps a caller on one version, when no key header is sent.
     """
@@ -43,32 +75,81 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     paired: float = 0.0
     salt: str = ""
     sticky: str | None = None
+    at: float = 0.0
+    others: tuple[Challenger, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= 100:
             raise ValueError(f"percent must be within 0 and 100, found {self.percent}")
-        if self.percent > 0 and self.canary is None:
+        if self.canary is None and (self.percent > 0 or self.others):
             raise ValueError("a share of the traffic needs a canary to take it")
+        if self.others:
+            _check(self.challengers)
+
+    @classmethod
+    def split(
+        cls,
+        model: str,
+        generation: int,
+        champion: Servable | None,
+        challengers: Iterable[Challenger],
+        *,
+        salt: str = "",
+        sticky: str | None = None,
+    ) -> Route:
+        """A route with any number of challengers. Raises ValueError where their shares overlap."""
+        several = tuple(challengers)
+        if not several:
+            return cls(model, generation, champion, salt=salt, sticky=sticky)
+        first = several[0]
+        return cls(
+            model,
+            generation,
+            champion,
+            canary=first.servable,
+            percent=first.percent,
+            paired=first.paired,
+            salt=salt,
+            sticky=sticky,
+            at=first.at,
+            others=several[1:],
+        )
+
+    @property
+    def challengers(self) -> tuple[Challenger, ...]:
+        if self.canary is None:
+            return ()
+        return (Challenger(self.canary, self.percent, self.paired, self.at), *self.others)
 
     def servables(self) -> tuple[Servable, ...]:
-        return tuple(s for s in (self.champion, self.canary) if s is not None)
+        """Everything that has to be loaded, those in the dark included."""
+        present = (self.champion, self.canary, *(c.servable for c in self.others))
+        return tuple(s for s in present if s is not None)
 
     def weights(self) -> dict[str, float]:
         """Percent of requests per version; sums to 100 while the model is served."""
         if self.champion is None:
             return {}
-        shares = {self.champion.version: 100.0 - self.percent}
-        if self.canary is not None:
-            shares[self.canary.version] = shares.get(self.canary.version, 0.0) + self.percent
+        challengers = self.challengers
+        shares = {self.champion.version: 100.0 - sum(c.percent for c in challengers)}
+        for c in challengers:
+            shares[c.servable.version] = shares.get(c.servable.version, 0.0) + c.percent
         return shares
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """version and arm that answer, and the probability with which this arm was drawn."""
+    """version and arm that answer, and the probability with which they were drawn.
+    Every challenger's arm is `canary`; the version tells which one."""
 
     version: str
     arm: Arm
     probability: float
+
+
+def places(n: int) -> tuple[float, ...]:
+    """Where n challengers begin on the circle: as far apart as can be, so that each may grow to
+    100 / n percent without meeting the next (whole buckets)."""
+    return tuple((i * BUCKETS // n) / _PER_PERCENT for i in range(n))
 
 
 def bucket(salt: str, key: str) -> int:
@@ -77,10 +158,49 @@ def bucket(salt: str, key: str) -> int:
 
 
 def assign(route: Route, key: str) -> Assignment | None:
-    """The version that answers this key; None when the model is not served."""
+    """The version that answers this key (one hash); None when the model is not served."""
     if route.champion is None:
         return None
-    share = route.percent / 100.0
-    if route.canary is not None and bucket(route.salt, key) < route.percent * (BUCKETS // 100):
-        return Assignment(route.canary.version, Arm.CANARY, share)
-    return Assignment(route.champion.version, Arm.CHAMPION, 1.0 - share)
+    if not route.others and not route.at:  # one challenger at most: no need to build a list
+        share = route.percent / 100.0
+        if route.canary is not None and bucket(route.salt, key) < route.percent * _PER_PERCENT:
+            return Assignment(route.canary.version, Arm.CANARY, share)
+        return Assignment(route.champion.version, Arm.CHAMPION, 1.0 - share)
+    drawn, left = bucket(route.salt, key), 100.0
+    for challenger in route.challengers:
+        if challenger.covers(drawn):
+            version = challenger.servable.version
+            return Assignment(version, Arm.CANARY, challenger.percent / 100.0)
+        left -= challenger.percent
+    return Assignment(route.champion.version, Arm.CHAMPION, left / 100.0)
+
+
+def shadows(route: Route, answered: str, id: str) -> tuple[Servable, ...]:
+    """Who scores a request too, off the response path, after version `answered` has (at most one
+    hash): every challenger that the request is paired for, and then the champion as well. With
+    equal `paired` shares all are paired on the same requests."""
+    if route.champion is None or route.canary is None:
+        return ()
+    challengers = route.challengers
+    drawn = 0 if all(c.paired in (0.0, 1.0) for c in challengers) else bucket(PAIRING_SALT, id)
+    paired = [c.servable for c in challengers if drawn < c.paired * BUCKETS]
+    if not paired:
+        return ()
+    return tuple(s for s in (route.champion, *paired) if s.version != answered)
+
+
+def _check(challengers: tuple[Challenger, ...]) -> None:
+    """Several challengers: distinct versions, shares in range, arcs that do not overlap."""
+    versions = [c.servable.version for c in challengers]
+    if len(set(versions)) < len(versions):
+        raise ValueError(f"a version can be one challenger only, found {versions}")
+    for c in challengers:
+        if not (0 <= c.percent <= 100 and 0 <= c.at < 100):
+            raise ValueError(f"percent must be within 0 and 100, found {c.percent} from {c.at}")
+    arcs = sorted((c.at, c.percent, c.servable.version) for c in challengers if c.percent > 0)
+    for (at, percent, version), (then, _, other) in zip(arcs, arcs[1:] + arcs[:1], strict=True):
+        room = (then - at) % 100 or 100.0
+        if percent > room + 1e-9:
+            raise ValueError(
+                f"{percent:g} % for version {version} from {at:g} reach into those of {other}"
+            )

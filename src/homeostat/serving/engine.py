@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, HomeostatError
-from homeostat.core.route import BUCKETS, Assignment, bucket
+from homeostat.core.route import Assignment
 from homeostat.serving.codec import Rows, write_v1, write_v2
 from homeostat.serving.counters import Counters
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
 from homeostat.serving.segment import PredictionRecord, frame
-from homeostat.serving.shadow import PAIRING_SALT, Shadows
+from homeostat.serving.shadow import Shadows
 
 Matrix = NDArray[np.float32]
 ALONE = 256
@@ -228,22 +228,19 @@ class Engine:
         return fine
 
     def _pair(self, job: Job, x: Matrix) -> None:
-        """Let the other version score the sampled requests too, later."""
-        route = job.served.route
-        if route.canary is None or route.paired <= 0:
+        """Let the other versions score the sampled requests too, later."""
+        served = job.served
+        if served.route.canary is None:
             return
-        if bucket(PAIRING_SALT, job.id) >= route.paired * BUCKETS:
-            return
-        other = job.served.other(job.model)
-        if other is None or other is job.model:
-            return
-        if other.inputs != job.model.inputs:
-            try:
-                x = to_matrix(job.rows.matrix(other.inputs, job.served.order), other.width)
-            except BadInput as error:
-                self.shadows.failed(job.served.model, other, job.id, job.rows.n, str(error))
-                return
-        self.shadows.submit(job.served.model, other, job.id, x)
+        for other in served.shadows(job.model, job.id):
+            rows = x
+            if other.inputs != job.model.inputs:
+                try:
+                    rows = to_matrix(job.rows.matrix(other.inputs, served.order), other.width)
+                except BadInput as error:
+                    self.shadows.failed(served.model, other, job.id, job.rows.n, str(error))
+                    continue
+            self.shadows.submit(served.model, other, job.id, rows)
 
 
 def to_matrix(flat: list[float], width: int) -> Matrix:

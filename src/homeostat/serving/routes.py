@@ -11,7 +11,7 @@ import msgspec
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.names import Arm
-from homeostat.core.route import Assignment, Route, Servable, assign
+from homeostat.core.route import Assignment, Route, Servable, assign, shadows
 from homeostat.serving.codec import v2_prefix
 from homeostat.serving.runtime import LoadedModel, load
 
@@ -28,8 +28,7 @@ class Served:
     def __init__(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:
         self.route, self.model = route, route.model
         self.champion = loaded[route.champion] if route.champion else None
-        self.canary = loaded[route.canary] if route.canary else None
-        present = [m for m in (self.champion, self.canary) if m is not None]
+        present = [loaded[s] for s in route.servables()]
         self.versions = {m.version: m for m in reversed(present)}
         self.prefixes = {v: v2_prefix(route.model, v) for v in self.versions}
         names = {name for m in present for name in m.inputs}
@@ -43,9 +42,9 @@ class Served:
         chosen = assign(self.route, key)
         if chosen is None or self.champion is None:
             return None
-        if chosen.arm is Arm.CANARY and self.canary is not None:
-            return self.canary, chosen
-        return self.champion, chosen
+        if chosen.arm is Arm.CHAMPION:
+            return self.champion, chosen
+        return self.versions[chosen.version], chosen
 
     def named(self, version: str) -> tuple[LoadedModel, Assignment] | None:
         """The version that was asked for by name; the draw had no part in it."""
@@ -55,9 +54,9 @@ class Served:
         arm = Arm.CHAMPION if model is self.champion else Arm.CANARY
         return model, Assignment(version, arm, 1.0)
 
-    def other(self, model: LoadedModel) -> LoadedModel | None:
-        """The version that scores in pairs with `model`."""
-        return self.canary if model is self.champion else self.champion
+    def shadows(self, model: LoadedModel, id: str) -> list[LoadedModel]:
+        """The versions that score request `id` in pairs with `model`, which answered it."""
+        return [self.versions[s.version] for s in shadows(self.route, model.version, id)]
 
 
 Outcome = tuple[Route, dict[Servable, LoadedModel], dict[str, str]]
@@ -145,7 +144,9 @@ class Routes:
         self._retry[model] = now + RETRY
         if model not in self.models and route.champion in loaded:
             # nothing was served before: the champion alone is better than nobody
-            alone = msgspec.structs.replace(route, canary=None, percent=0.0, paired=0.0)
+            alone = Route.split(
+                model, route.generation, route.champion, (), salt=route.salt, sticky=route.sticky
+            )
             self.models[model] = Served(alone, loaded)
 
     def _apply(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:

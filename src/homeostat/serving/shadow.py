@@ -18,9 +18,6 @@ from homeostat.serving.log import SegmentLog
 from homeostat.serving.runtime import LoadedModel
 from homeostat.serving.segment import PredictionRecord, frame
 
-PAIRING_SALT = "paired"
-"""Which requests are paired is a pure function of their id, the same in every backend."""
-
 PAUSE = 0.002
 """Seconds for which requests are gathered before they are scored together."""
 BATCH = 256

@@ -15,12 +15,11 @@ from homeostat.backends.memory.log import MemoryPredictionLog
 from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge, Observed
 from homeostat.core.records import PREDICTIONS
-from homeostat.core.route import BUCKETS, Route, Servable, bucket
+from homeostat.core.route import BUCKETS, PAIRING_SALT, Route, Servable, bucket
 
 Scorer = Callable[[Servable, NDArray[np.float32], Sequence[str]], NDArray[np.float64]]
 """(version, features (n, d), request ids (n)) -> scores (n); NaN where the version fails."""
 
-PAIRING_SALT = "paired"
 NO_NUMBER = "the model returned no number"
 NOT_READY = "no model is ready"
 
@@ -80,18 +79,7 @@ class MemoryDataPlane:
             batch = self._records(model, [Part(None, None, 0.0, everything)], ids, features, times)
             self._log.append(model, batch)
             return batch
-        share = route.percent / 100
-        buckets = np.array([bucket(route.salt, key) for key in keys or ids], dtype=np.int64)
-        to_canary = buckets < route.percent * (BUCKETS // 100)
-        if route.canary is None:
-            to_canary[:] = False
-        parts = [Part(route.champion, Arm.CHAMPION, 1 - share, np.flatnonzero(~to_canary))]
-        if route.canary is not None:
-            parts.append(Part(route.canary, Arm.CANARY, share, np.flatnonzero(to_canary)))
-        if route.canary is not None and route.paired > 0:
-            drawn = np.array([bucket(PAIRING_SALT, i) for i in ids]) < route.paired * BUCKETS
-            for version, chosen in ((route.canary, ~to_canary), (route.champion, to_canary)):
-                parts.append(Part(version, Arm.SHADOW, 1.0, np.flatnonzero(chosen & drawn)))
+        parts = _split(route, ids, keys or ids)
         parts = [part for part in parts if len(part.rows)]
         if not parts:
             return pl.DataFrame(schema=PREDICTIONS)
@@ -152,3 +140,27 @@ class MemoryDataPlane:
             score=score,
             error=pl.when(score.is_null()).then(of_part(failed)),
         )
+
+
+def _split(route: Route, ids: Sequence[str], keys: Sequence[str]) -> list[Part]:
+    """`core.route.assign` and `shadows` on whole batches; champion first."""
+    assert route.champion is not None
+    challengers = route.challengers
+    if not challengers:
+        return [Part(route.champion, Arm.CHAMPION, 1.0, np.arange(len(ids)))]
+    drawn = np.array([bucket(route.salt, key) for key in keys], dtype=np.int64)
+    sampled = np.array([bucket(PAIRING_SALT, i) for i in ids], dtype=np.int64)
+    everybodys, unpaired = np.ones(len(ids), bool), np.ones(len(ids), bool)
+    left, answers, pairs = 100.0, [], []
+    for c in challengers:
+        start, width = round(c.at * BUCKETS / 100), c.percent * (BUCKETS // 100)
+        mine = (drawn - start) % BUCKETS < width
+        answers.append(Part(c.servable, Arm.CANARY, c.percent / 100, np.flatnonzero(mine)))
+        paired = sampled < c.paired * BUCKETS
+        pairs.append(Part(c.servable, Arm.SHADOW, 1.0, np.flatnonzero(paired & ~mine)))
+        everybodys &= ~mine
+        unpaired &= ~paired
+        left -= c.percent
+    champion = Part(route.champion, Arm.CHAMPION, left / 100, np.flatnonzero(everybodys))
+    too = Part(route.champion, Arm.SHADOW, 1.0, np.flatnonzero(~everybodys & ~unpaired))
+    return [champion, *answers, *pairs, too]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from homeostat.core.ports import DataPlane, Gauge, PredictionLog
-from homeostat.core.route import Route, Servable
+from homeostat.core.route import Challenger, Route, Servable
 
 ALL_TIME = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 PATIENCE = 10.0
@@ -72,6 +72,15 @@ class DataPlaneContract:
         self.settle(plane, "m", 2)
         plane.publish(Route("m", 3, servable("2")))
         self.settle(plane, "m", 3)
+
+    def test_several_challengers_are_applied_together(
+        self, plane: DataPlane, servable: Callable[[str], Servable]
+    ) -> None:
+        shares = [Challenger(servable("2"), 20.0, 0.5), Challenger(servable("3"), 0.0, 1.0, 50.0)]
+        plane.publish(Route.split("m", 1, servable("1"), shares))
+        self.settle(plane, "m", 1)
+        plane.publish(Route.split("m", 2, servable("1"), shares[1:]))
+        self.settle(plane, "m", 2)
 
     def test_an_older_route_is_ignored(
         self, plane: DataPlane, servable: Callable[[str], Servable]
