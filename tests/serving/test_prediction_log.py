@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
-from homeostat.backends.local.prediction_log import DeltaPredictionLog
+from homeostat.backends.local.prediction_log import DeltaPredictionLog, to_frame
 from homeostat.backends.memory.log import MemoryPredictionLog
 from homeostat.core.clock import to_ns
 from homeostat.core.errors import Unavailable
@@ -53,6 +54,8 @@ def records(batch: pl.DataFrame) -> list[PredictionRecord]:
             np.array(r["features"], "<f4").tobytes(),
             r["score"],
             r["error"],
+            r["inputs"],
+            r["propensity"],
         )
         for r in batch.to_dicts()
     ]
@@ -238,3 +241,21 @@ def test_a_table_that_lost_a_file_does_not_answer(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(Unavailable, match="does not answer"):
         log.read("m", START, datetime(2027, 1, 1, tzinfo=UTC))
+
+
+def test_a_table_of_before_there_were_inputs_and_propensities_is_read_and_added_to(
+    tmp_path: Path,
+) -> None:
+    layout, log = Layout(tmp_path).make(), DeltaPredictionLog(tmp_path)
+    old = to_frame(records(batch("old"))).drop("inputs", "propensity")
+    write_deltalake(str(layout.table), old, partition_by=["model", "day"])
+    assert everything(log) == ["old"]
+    fresh = batch("new").with_columns(propensity=pl.lit(0.05), inputs=pl.lit("{}"))
+    write_segment(layout, fresh).seal(layout.sealed)
+    deliver(layout, log)
+    read = log.read("m", START, datetime(2030, 1, 1, tzinfo=UTC))
+    assert dict(read.schema) == PREDICTIONS
+    assert read.select("id", "inputs", "propensity").rows() == [
+        ("new", "{}", 0.05),
+        ("old", None, 1.0),
+    ]

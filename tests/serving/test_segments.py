@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +40,8 @@ prediction = st.builds(
     features=st.binary(max_size=40),
     score=st.none() | st.floats(0, 1),
     error=st.none() | text,
+    inputs=st.none() | text,
+    propensity=st.floats(0, 1),
 )
 label = st.builds(
     LabelRecord, id=text, label=st.floats(0, 1), time=st.integers(), known=st.integers(), model=text
@@ -232,3 +237,13 @@ def test_with_no_room_on_the_disk_records_are_counted_and_labels_refused(
     log.close()
     assert dropped.n == 2
     assert everything(*folders) == ["id3"]
+
+
+def test_records_of_before_there_were_inputs_and_propensities_are_read(tmp_path: Path) -> None:
+    payload = msgspec.msgpack.encode(["a", 1, "m", "1", "champion", 1.0, 0.001, b"", 0.5, None])
+    old = struct.pack("<II", len(payload), zlib.crc32(payload)) + payload
+    segment = Segment(tmp_path, Name("0-w", 1), 4096)
+    assert segment.append(old, predictions=1)
+    (record,) = predictions(read_bytes(segment.path))
+    assert (record.id, record.score, record.inputs, record.propensity) == ("a", 0.5, None, 1.0)
+    segment.seal(tmp_path)

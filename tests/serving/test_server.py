@@ -27,6 +27,7 @@ from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge
 from homeostat.core.records import LABELS
 from homeostat.core.route import BUCKETS, PAIRING_SALT, Challenger, Route, assign, bucket
+from homeostat.serving.engine import EXPLORE_SALT
 from homeostat.serving.keeper import Keeper
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
@@ -42,8 +43,8 @@ def sigmoid(z: float) -> float:
     return float(1 / (1 + np.exp(-z)))
 
 
-def v2(n: int = 1, **other: Any) -> dict[str, Any]:
-    tensor = {"name": "input", "shape": [n, 2], "datatype": "FP32", "data": [1.0, 0.5] * n}
+def v2(n: int = 1, data: list[float] | None = None, **other: Any) -> dict[str, Any]:
+    tensor = {"name": "input", "shape": [n, 2], "datatype": "FP32", "data": data or [1.0, 0.5] * n}
     return {"inputs": [tensor], **other}
 
 
@@ -324,6 +325,31 @@ def test_a_failing_shadow_is_a_record_and_never_an_answer(served: Plane) -> None
         (row,) = logged(served).filter(at).to_dicts()
         assert row["score"] is None
         assert row["error"]
+
+
+def test_a_declared_share_of_the_alerts_is_let_through_and_its_propensity_logged(
+    served: Plane,
+) -> None:
+    served.publish(served.model("1"))
+    served.start(explore=0.25)
+    ids = [f"r{i}" for i in range(80)]
+    drawn = {id for id in ids if bucket(EXPLORE_SALT, id) < 0.25 * BUCKETS}
+    through = set()
+    for id in ids:
+        alert = {"instances": [[3.0, 0.0]], "id": id}
+        answer = served.client.post("/v1/models/m:predict", json=alert).json()
+        if answer.get("explore"):
+            through.add(id)
+        quiet = {"instances": [[-3.0, 0.0]], "id": f"{id}-quiet"}
+        assert "explore" not in served.client.post("/v1/models/m:predict", json=quiet).json()
+    assert through == drawn != set()
+    rows = logged(served)
+    alert = pl.col("score") >= 0.5
+    assert rows.filter(alert)["propensity"].unique().to_list() == [0.25]
+    assert rows.filter(~alert)["propensity"].unique().to_list() == [1.0]
+    body = v2(2, id=min(drawn), data=[3, 0, -3, 0])
+    answer = served.client.post("/v2/models/m/infer", json=body).json()
+    assert answer["parameters"] == {"explore": True}
 
 
 # ---------------------------------------------------------------- failing models and versions

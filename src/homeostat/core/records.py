@@ -17,6 +17,11 @@ PREDICTIONS: dict[str, pl.DataType] = {
     "features": pl.List(pl.Float32()),  # in the version's input order; empty on malformed input
     "score": pl.Float64(),  # the positive class's probability; null on error
     "error": pl.String(),  # null on success
+    "inputs": pl.String(),  # JSON object of the inputs that are no float32 numbers; null: none
+    # the probability with which this request's true outcome is allowed to become known:
+    # `serving.explore` where the score is an alert and the share is declared, else 1.0. Of a
+    # shadow always 1.0: it decides nothing, the record of the answer under the same id says it
+    "propensity": pl.Float64(),
 }
 
 LABELS: dict[str, pl.DataType] = {

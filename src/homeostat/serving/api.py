@@ -12,9 +12,9 @@ import msgspec
 
 from homeostat import __version__
 from homeostat.core.errors import BadInput
-from homeostat.serving.codec import OUTPUT, Rows, TooManyRows, read_v1, read_v2
+from homeostat.serving.codec import OUTPUT, Rows, TooManyRows, read_v1, read_v2, write_v1, write_v2
 from homeostat.serving.counters import Counters
-from homeostat.serving.engine import Engine, Job
+from homeostat.serving.engine import Answer, Engine, Job, Reply
 from homeostat.serving.http import Exchange
 from homeostat.serving.labels import read_labels
 from homeostat.serving.log import SegmentLog
@@ -29,6 +29,32 @@ _V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")
 _encode = msgspec.json.Encoder().encode
 
 Handler = Callable[[Exchange], None]
+
+
+class ReplyV1:
+    """Answers in the form of V1."""
+
+    __slots__ = ("_exchange", "fail")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self.fail = exchange, exchange.fail
+
+    def answer(self, job: Job, answer: Answer) -> None:
+        body = write_v1(job.id, answer.version, answer.scores, answer.explore)
+        self._exchange.send(200, body)
+
+
+class ReplyV2:
+    """Answers in the form of V2, as JSON."""
+
+    __slots__ = ("_exchange", "fail")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self.fail = exchange, exchange.fail
+
+    def answer(self, job: Job, answer: Answer) -> None:
+        prefix = job.served.prefixes[answer.version]
+        self._exchange.send(200, write_v2(prefix, job.id, answer.scores, answer.explore))
 
 
 class Api:
@@ -127,7 +153,8 @@ class Api:
         rows: Rows | None = None
         try:
             rows = (read_v1 if v1 else read_v2)(exchange.body, self._spec.max_rows)
-            job = self._job(exchange, served, rows, version, v1)
+            reply = ReplyV1(exchange) if v1 else ReplyV2(exchange)
+            job = self._job(exchange, reply, served, rows, version)
         except BadInput as error:
             status = 413 if isinstance(error, TooManyRows) else 400
             id = rows.id if rows else None
@@ -136,7 +163,12 @@ class Api:
         self._engine.submit(job)
 
     def _job(
-        self, exchange: Exchange, served: Served, rows: Rows, version: str | None, v1: bool
+        self,
+        exchange: Exchange,
+        reply: Reply,
+        served: Served,
+        rows: Rows,
+        version: str | None,
     ) -> Job:
         rows.check_names(served.names)
         id = rows.id or uuid.uuid4().hex
@@ -149,8 +181,7 @@ class Api:
             found = served.named(version)
         assert found is not None  # _served saw to it
         model, chosen = found
-        flat = rows.matrix(model.inputs, served.order)
-        return Job(exchange, served, model, chosen, rows, flat, id, exchange.started, v1)
+        return Job(reply, served, model, chosen, rows, id, exchange.started)
 
     def _served(self, exchange: Exchange, model: str, version: str | None) -> Served | None:
         """What is served under a name; answers 404 or 503 and gives None where nothing is."""

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput
+from homeostat.core.servable import Field
 
 OUTPUT = "score"
 """Name of the one output tensor: the positive class's probability, FP32, shape [n]."""
@@ -62,6 +65,23 @@ class Rows:
             raise BadInput("features are missing", expected=_some(missing))
         columns = [_numbers(self.columns[name], name) for name in inputs]
         return [value for row in zip(*columns, strict=True) for value in row]
+
+    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """An array (n, *shape) of its dtype per field; `order`: what positions mean."""
+        columns = self.columns
+        if columns is None:
+            assert self.flat is not None
+            if self.width != len(order):
+                raise BadInput(
+                    "wrong number of features in a row",
+                    expected=f"{len(order)} ({_some(order)})",
+                    found=str(self.width),
+                )
+            columns = {name: self.flat[i :: self.width] for i, name in enumerate(order)}
+        missing = [field.name for field in fields if field.name not in columns]
+        if missing:
+            raise BadInput("features are missing", expected=_some(missing))
+        return {field.name: _array(columns[field.name], field) for field in fields}
 
     def _picked(self, where: dict[str, int], inputs: tuple[str, ...]) -> list[float]:
         assert self.flat is not None
@@ -169,8 +189,9 @@ def _v1_loose(request: _V1Any) -> Rows:
     return Rows(request.id, len(request.instances), columns=columns)
 
 
-def write_v1(id: str, version: str, scores: list[float]) -> bytes:
-    return _encode({"predictions": scores, "model_version": version, "id": id})
+def write_v1(id: str, version: str, scores: list[float], explore: bool = False) -> bytes:
+    answer = {"predictions": scores, "model_version": version, "id": id}
+    return _encode({**answer, "explore": True} if explore else answer)
 
 
 # ---------------------------------------------------------------- V2
@@ -299,10 +320,11 @@ def v2_prefix(model: str, version: str) -> bytes:
     return head[:-1] + b',"id":'
 
 
-def write_v2(prefix: bytes, id: str, scores: list[float]) -> bytes:
-    return b'%b%b,"outputs":[{"name":"score","shape":[%d],"datatype":"FP32","data":%b}]}' % (
+def write_v2(prefix: bytes, id: str, scores: list[float], explore: bool = False) -> bytes:
+    return b'%b%b%b,"outputs":[{"name":"score","shape":[%d],"datatype":"FP32","data":%b}]}' % (
         prefix,
         _encode(id),
+        b',"parameters":{"explore":true}' if explore else b"",
         len(scores),
         _encode(scores),
     )
@@ -337,6 +359,25 @@ def _check(id: str | None, n: int, max_rows: int, field: str) -> None:
             found=str(n),
             remedy="split the request",
         )
+
+
+def _array(column: Sequence[Any], field: Field) -> NDArray[Any]:
+    """A column as the model takes it: numbers as they are, text only where text is expected."""
+    text = field.datatype == "BYTES"
+    for i, value in enumerate(column):
+        if text and not isinstance(value, str):
+            raise BadInput("not text", path=f"feature {field.name!r}, row {i}", found=_kind(value))
+        if not text and not field.shape and type(value) not in (int, float, bool):
+            _number(value, f"feature {field.name!r}, row {i}")
+    try:
+        return np.array(column, dtype=field.dtype).reshape(len(column), *field.shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadInput(
+            "not values of this feature",
+            path=f"feature {field.name!r}",
+            expected=f"{field.datatype} of shape {list(field.shape)}",
+            found=str(error),
+        ) from error
 
 
 def _number(value: Any, path: str) -> float:

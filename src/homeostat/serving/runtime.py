@@ -11,20 +11,36 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, Damaged, HomeostatError, NotFound
 from homeostat.core.route import Servable
-from homeostat.core.servable import MANIFEST, Manifest, file_digest
+from homeostat.core.servable import MANIFEST, Field, Manifest, file_digest
+
+Columns = dict[str, NDArray[Any]]
+"""Arrays by name, (n, *shape) each, of the dtype of their `core.servable.Field`."""
+
+SCORE = "score"
+"""Name of the score among what `run` returns."""
 
 
 class LoadedModel:
-    """A version that can answer. inputs: feature names, in the model's order."""
+    """A version that can answer.
+
+    inputs: names in the model's order; columns: the same with their types; plain: all of them
+    are float32 numbers, so `score` takes a matrix; results: further outputs beside the score.
+    """
 
     def __init__(self, servable: Servable, manifest: Manifest, session: Any) -> None:
         self.servable, self.version = servable, servable.version
         self.inputs = manifest.inputs
+        self.columns: tuple[Field, ...] = manifest.fields
+        self.results: tuple[Field, ...] = manifest.results
+        self.plain = manifest.plain and not manifest.results
         self.width = len(manifest.inputs)
         self.threshold = manifest.threshold
+        self.format = manifest.format
         self._session = session
         self._feed = session.get_inputs()[0].name
+        self._matrix = manifest.plain
         self._outputs = [manifest.output]
+        self._all = [manifest.output, *(field.name for field in manifest.results)]
 
     def score(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """x (n, d) -> probability of the positive class (n); NaN where there is none.
@@ -35,6 +51,31 @@ class LoadedModel:
             raise HomeostatError("the model failed", found=str(error)) from error
         scores: NDArray[np.float32] = answer[:, -1] if answer.ndim == 2 else answer
         return scores
+
+    def run(self, columns: Columns) -> Columns:
+        """One array (n, *shape) per input -> SCORE (n) and one array (n, *shape) per result.
+
+        For every model; the only way for those that are not plain. Raises HomeostatError when
+        the model fails.
+        """
+        if self._matrix:
+            feeds = {self._feed: np.stack([columns[name] for name in self.inputs], axis=1)}
+        else:
+            feeds = {f.name: _column(columns[f.name]) for f in self.columns}
+        try:
+            answers = self._session.run(self._all, feeds)
+        except Exception as error:  # onnxruntime has no common error type
+            raise HomeostatError("the model failed", found=str(error)) from error
+        scores = answers[0]
+        found = {SCORE: scores[:, -1] if scores.ndim == 2 else scores}
+        for field, answer in zip(self.results, answers[1:], strict=True):
+            found[field.name] = answer.reshape(len(answer), *field.shape)
+        return found
+
+
+def _column(values: NDArray[Any]) -> NDArray[Any]:
+    """(n) -> (n, 1), which is how converters describe a column."""
+    return values.reshape(-1, 1) if values.ndim == 1 else values
 
 
 def load(servable: Servable) -> LoadedModel:
@@ -83,7 +124,10 @@ def _session(path: Path) -> Any:
 
 def _warm(model: LoadedModel, manifest: Manifest) -> LoadedModel:
     for rows in (1, 32):
-        answer = model.score(np.zeros((rows, model.width), np.float32))
+        if model.plain:
+            answer = model.score(np.zeros((rows, model.width), np.float32))
+        else:
+            answer = model.run({f.name: _blank(f, rows) for f in model.columns})[SCORE]
         if answer.shape != (rows,):
             raise BadInput(
                 f"output {manifest.output!r} does not hold one score per row",
@@ -92,3 +136,8 @@ def _warm(model: LoadedModel, manifest: Manifest) -> LoadedModel:
                 found=str(answer.shape),
             )
     return model
+
+
+def _blank(field: Field, rows: int) -> NDArray[Any]:
+    shape = (rows, *field.shape)
+    return np.full(shape, "", object) if field.datatype == "BYTES" else np.zeros(shape, field.dtype)

@@ -46,6 +46,8 @@ class PredictionRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     features: bytes
     score: float | None = None
     error: str | None = None
+    inputs: str | None = None
+    propensity: float = 1.0
 
 
 class LabelRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):

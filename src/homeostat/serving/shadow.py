@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.names import Arm
+from homeostat.serving.batch import Batch, Matrix, join, log_inputs, rows_of, score, stack
 from homeostat.serving.counters import Counters
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.runtime import LoadedModel
@@ -24,8 +24,7 @@ BATCH = 256
 QUEUE = 20_000
 """Rows that may wait; what comes beyond is skipped and counted."""
 
-Matrix = NDArray[np.float32]
-Task = tuple[str, LoadedModel, str, Matrix]
+Task = tuple[str, LoadedModel, str, Batch]
 
 
 class Shadows:
@@ -49,13 +48,14 @@ class Shadows:
     def idle(self) -> bool:
         return not self._busy
 
-    def submit(self, model: str, version: LoadedModel, id: str, x: Matrix) -> None:
-        """Score x (n, d) for request `id` when there is time."""
-        if self._rows + len(x) > QUEUE:
-            self._counters.add("shadow_skipped", len(x))
+    def submit(self, model: str, version: LoadedModel, id: str, x: Batch) -> None:
+        """Score the rows of request `id` when there is time."""
+        n = rows_of(x)
+        if self._rows + n > QUEUE:
+            self._counters.add("shadow_skipped", n)
             return
         self._queue.append((model, version, id, x))
-        self._rows += len(x)
+        self._rows += n
         if not self._busy:
             self._busy = True
             self._loop.call_later(PAUSE, self._begin)
@@ -73,14 +73,14 @@ class Shadows:
             self._busy = False
             return
         batch = [self._queue.popleft()]
-        rows = len(batch[0][3])
+        rows = rows_of(batch[0][3])
         while (
             self._queue
             and self._queue[0][:2] == batch[0][:2]
-            and rows + len(self._queue[0][3]) <= BATCH
+            and rows + rows_of(self._queue[0][3]) <= BATCH
         ):
             batch.append(self._queue.popleft())
-            rows += len(batch[-1][3])
+            rows += rows_of(batch[-1][3])
         self._rows -= rows
         future = self._loop.run_in_executor(self._thread, _score, batch)
         future.add_done_callback(lambda done: self._end(batch, done.result()))
@@ -92,7 +92,8 @@ class Shadows:
     def _record(self, batch: list[Task], scores: Matrix | None, why: str, seconds: float) -> None:
         now, frames, at = self._now_us(), [], 0
         for model, version, id, x in batch:
-            n = len(x)
+            n = rows_of(x)
+            features, inputs = log_inputs(version, x)
             for k in range(n):
                 score = float(scores[at + k]) if scores is not None else float("nan")
                 good = np.isfinite(score)
@@ -104,9 +105,10 @@ class Shadows:
                     Arm.SHADOW,
                     1.0,
                     seconds,
-                    x[k].tobytes(),
+                    features[k],
                     score if good else None,
                     None if good else why or "the model returned no number",
+                    inputs[k] if inputs else None,
                 )
                 frames.append(frame(record))
                 series = self._counters.series(model, version.version, Arm.SHADOW)
@@ -122,7 +124,10 @@ def _score(batch: list[Task]) -> tuple[Matrix | None, str, float]:
     """In the thread: -> scores, or None and why not; seconds it took."""
     started = perf_counter()
     try:
-        scores = batch[0][1].score(np.concatenate([task[3] for task in batch]))
+        model = batch[0][1]
+        inputs = [task[3] for task in batch]
+        x: Batch = stack(inputs, model.width) if model.plain else join(inputs)
+        scores, _ = score(model, x)
     except HomeostatError as error:
         return None, str(error), perf_counter() - started
     return scores, "", perf_counter() - started

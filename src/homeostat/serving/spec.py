@@ -26,6 +26,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """concurrency: requests in flight per replica before others are shed (0: no limit).
     sticky: the feature that keeps a caller on one version when no key header is sent.
+    explore: share of the requests at or above the threshold that are let through all the same,
+        so that their true outcome becomes known (drawn from a hash of the id, and logged).
     max_rows, max_body: larger requests are refused with 413 (body in bytes).
     seal: how long a segment of the prediction log stays open before it becomes Parquet."""
 
@@ -33,6 +35,7 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Target = Target()
     concurrency: Annotated[int, Meta(ge=0)] = 0
     sticky: str | None = None
+    explore: Annotated[float, Meta(ge=0, le=1)] = 0.0
     max_rows: Count = 10_000
     max_body: Count = 16 * 1024 * 1024
     seal: Duration = default("60s")

@@ -62,7 +62,7 @@ class Worker:
             dropped=lambda n: self._counters.add("log_dropped", n),
         )
         loop = asyncio.get_running_loop()
-        self._engine = Engine(loop, self._log, self._counters, self._now_us)
+        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec.explore)
         self._routes = Routes(layout.routes, self._report)
         api = Api(
             spec,

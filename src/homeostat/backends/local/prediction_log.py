@@ -22,6 +22,11 @@ from homeostat.serving.segment import Name, PredictionRecord, predictions, read_
 
 _SCHEMA = {**PREDICTIONS, "day": pl.String()}
 _ORDER = ("time", "id", "arm")
+_ADDED = {
+    "inputs": pl.lit(None, PREDICTIONS["inputs"]).alias("inputs"),
+    "propensity": pl.lit(1.0).alias("propensity"),
+}
+"""What rows say that were written before there was such a column."""
 KEEP = timedelta(hours=1)
 """How long files that compaction replaced stay, for readers that still use them."""
 
@@ -82,8 +87,10 @@ class DeltaPredictionLog:
     ) -> pl.DataFrame:
         time = pl.col("time")
         first, last = (at.astimezone(UTC).strftime("%Y-%m-%d") for at in (since, until))
+        rows = pl.scan_delta(table)
+        there = {field.name for field in table.schema().fields}
         wanted = (
-            pl.scan_delta(table)
+            rows.with_columns(value for name, value in _ADDED.items() if name not in there)
             .filter(
                 pl.col("model") == model,
                 pl.col("day") >= first,
@@ -92,6 +99,7 @@ class DeltaPredictionLog:
                 time < until,
             )
             .select(pl.col(name).cast(kind) for name, kind in PREDICTIONS.items())
+            .with_columns(pl.col("propensity").fill_null(1.0))
         )
         try:
             return wanted.collect()
@@ -128,6 +136,7 @@ class DeltaPredictionLog:
                 self._uri,
                 rows.sort("model", "day", *_ORDER),
                 mode="append",
+                schema_mode="merge",
                 partition_by=["model", "day"],
                 commit_properties=properties,
             )
@@ -176,6 +185,8 @@ def to_frame(records: Iterable[PredictionRecord]) -> pl.DataFrame:
             "features": _features([r.features for r in rows]),
             "score": pl.Series([r.score for r in rows], dtype=pl.Float64),
             "error": pl.Series([r.error for r in rows], dtype=pl.String),
+            "inputs": pl.Series([r.inputs for r in rows], dtype=pl.String),
+            "propensity": pl.Series([r.propensity for r in rows], dtype=pl.Float64),
         }
     ).with_columns(day=pl.col("time").dt.strftime("%Y-%m-%d"))
 

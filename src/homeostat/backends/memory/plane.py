@@ -139,6 +139,8 @@ class MemoryDataPlane:
             features=inputs,
             score=score,
             error=pl.when(score.is_null()).then(of_part(failed)),
+            inputs=pl.lit(None, PREDICTIONS["inputs"]),
+            propensity=pl.lit(1.0),
         )
 
 

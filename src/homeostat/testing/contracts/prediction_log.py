@@ -33,6 +33,8 @@ def record(id: str, minutes: int, **other: Any) -> dict[str, Any]:
         "features": [1.5, -2.0],
         "score": 0.25,
         "error": None,
+        "inputs": None,
+        "propensity": 1.0,
     }
     return row | other
 
@@ -73,6 +75,7 @@ class PredictionLogContract:
         rows = [
             record("a", 0),
             record("b", 1, arm="canary", version="2", probability=0.1, features=[]),
+            record("bb", 1, inputs='{"country":"FR"}', propensity=0.05),
             record("c", 2, score=None, error="the model returned no number"),
             record("d", 3, version="", arm="", score=None, features=[], error="not JSON: “{”"),
         ]

@@ -1,0 +1,77 @@
+"""Rows on their way through a model: a float32 matrix, or arrays by name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.serving.runtime import SCORE, Columns, LoadedModel
+
+Matrix = NDArray[np.float32]
+Batch = Matrix | Columns
+Inputs = list[float] | Matrix | Columns
+"""What one request brings: flat numbers or a matrix (n, d) for a plain model, else arrays."""
+
+_encode = msgspec.json.Encoder().encode
+B = TypeVar("B", Matrix, Columns, Batch)
+
+
+def stack(inputs: Sequence[Inputs], width: int) -> Matrix:
+    """Flat numbers or matrices -> (n, width) float32; what does not fit becomes infinite."""
+    with np.errstate(over="ignore"):
+        if len(inputs) == 1:
+            return np.asarray(inputs[0], dtype=np.float32).reshape(-1, width)
+        if all(type(one) is list for one in inputs):
+            flat = [value for one in inputs for value in one]
+            return np.array(flat, dtype=np.float32).reshape(-1, width)
+        return np.concatenate([stack([one], width) for one in inputs])
+
+
+def join(inputs: Sequence[Inputs]) -> Columns:
+    """Arrays by name of several requests, one after the other."""
+    first = inputs[0]
+    assert isinstance(first, dict)
+    if len(inputs) == 1:
+        return first
+    return {name: np.concatenate([one[name] for one in inputs]) for name in first}  # type: ignore[call-overload]
+
+
+def part(x: B, start: int, end: int) -> B:
+    """Rows start to end."""
+    if isinstance(x, dict):
+        return {name: array[start:end] for name, array in x.items()}
+    return x[start:end]
+
+
+def rows_of(x: Batch) -> int:
+    return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+
+
+def score(model: LoadedModel, x: Batch) -> tuple[Matrix, Columns]:
+    """-> scores (n), further results. Raises HomeostatError when the model fails."""
+    if isinstance(x, dict):
+        found = model.run(x)
+        return found.pop(SCORE), found
+    return model.score(x), {}
+
+
+def log_inputs(model: LoadedModel, x: Batch) -> tuple[list[bytes], list[str]]:
+    """What the log says of each row's inputs: the float32 numbers as bytes, and the others as a
+    JSON object (empty when there are no others)."""
+    if not isinstance(x, dict):
+        raw, width = x.tobytes(), x.shape[1] * 4
+        return [raw[k * width : (k + 1) * width] for k in range(len(x))], []
+    n = rows_of(x)
+    plain = [x[f.name] for f in model.columns if f.plain]
+    features = [b""] * n
+    if plain:
+        features, _ = log_inputs(model, np.stack(plain, axis=1))
+    others = {f.name: x[f.name].tolist() for f in model.columns if not f.plain}
+    if not others:
+        return features, []
+    objects = [{name: values[k] for name, values in others.items()} for k in range(n)]
+    return features, [_encode(one).decode() for one in objects]
