@@ -95,6 +95,8 @@ def world(
                     "features": [[]] * n,
                     "score": np.where(failed, np.nan, score),
                     "error": np.where(failed, "it broke", ""),
+                    "inputs": None,
+                    "propensity": 1.0,
                 }
             ).with_columns(
                 pl.col("score").fill_nan(None),
