@@ -52,6 +52,8 @@ def traffic(n: int, seed: int, *, shift: float = 0.0, errors: int = 0) -> pl.Dat
             "features": x.tolist(),
             "score": score,
             "error": None,
+            "inputs": None,
+            "propensity": 1.0,
         },
         schema=PREDICTIONS,
     )
