@@ -150,7 +150,7 @@ def test_inputs_that_cannot_be_used_are_refused(one: Plane, body: bytes, status:
 
 def test_one_bad_request_does_not_spoil_those_of_the_same_tick(one: Plane) -> None:
     bodies = [b'{"instances": [[%d, %b]]}' % (i, b"1e39" if i == 3 else b"1") for i in range(6)]
-    head = b"POST /v1/models/m:predict HTTP/1.1\r\ncontent-length: %d\r\n\r\n"
+    head = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
     assert one.server is not None
     with socket.create_connection(("127.0.0.1", one.server.port)) as raw:
         raw.sendall(b"".join(head % len(body) + body for body in bodies))
@@ -167,8 +167,8 @@ def test_a_large_body_sent_with_curls_expect_is_taken(one: Plane) -> None:
     assert one.server is not None
     with socket.create_connection(("127.0.0.1", one.server.port), timeout=5) as raw:
         raw.sendall(
-            b"POST /v1/models/m:predict HTTP/1.1\r\nexpect: 100-continue\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n" % len(body)
+            b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\n"
+            b"expect: 100-continue\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         )
         assert raw.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         raw.sendall(body)
@@ -441,7 +441,7 @@ def test_more_than_the_declared_concurrency_is_shed(served: Plane) -> None:
     served.publish(served.model("1"))
     served.start(concurrency=4)
     body = b'{"instances": [[1, 2]]}'
-    request = b"POST /v1/models/m:predict HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b"
+    request = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%b"
     assert served.server is not None
     with socket.create_connection(("127.0.0.1", served.server.port)) as raw:
         raw.sendall(request % (len(body), body) * 10)  # one tick of the event loop
@@ -570,7 +570,10 @@ def test_draining_answers_what_is_in_flight_and_ends_with_0(served: Plane) -> No
     assert process is not None
     body = json.dumps({"instances": [[1, 2]]}).encode()
     with socket.create_connection(("127.0.0.1", served.server.port), timeout=5) as raw:
-        raw.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body))
+        raw.sendall(
+            b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+        )
         wait_for(lambda: metric(served.client.get("/metrics").text, "homeostat_requests_total"), "")
         served.client.close()
         stopping = threading.Thread(target=served.server.stop)

@@ -1,8 +1,14 @@
-"""HTTP/1.1 on httptools: strict limits, answers in order on pipelined connections."""
+"""HTTP/1.1 on httptools: strict, with limits on everything a client can send or hold up.
+
+llhttp, strict by default, refuses most of what two parsers could read in two ways (bare CR or
+LF, folded lines, repeated or contradicting lengths, odd chunk sizes). What it lets through and
+this server does not: RFC 9112 sections 2.3, 3.2, 6.1 and 7.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
@@ -12,91 +18,61 @@ from typing import cast
 import httptools
 import msgspec
 
-HEAD_LIMIT = 64 * 1024
-"""Bytes of request line and headers; more is 431."""
+from homeostat.serving.exchange import Exchange, Front
+
 PIPELINE = 128
 """Requests of one connection that may wait for answers before reading pauses."""
-IDLE = 75.0
-"""Seconds a connection may be silent between requests, and a request may take to arrive."""
 LINGER = 1.0
 """Seconds for which input is still read and thrown away after a refusal, so that the client
 sees the refusal and not a reset."""
 
-JSON = b"application/json"
-REASONS = {
-    200: b"OK",
-    400: b"Bad Request",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    417: b"Expectation Failed",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    501: b"Not Implemented",
-    503: b"Service Unavailable",
-}
-_ANSWER = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
-_encode = msgspec.json.Encoder().encode
+KEPT = frozenset({b"x-homeostat-key", b"inference-header-content-length", b"traceparent"})
+"""Headers that are kept for the endpoints."""
+_CHECKED = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"}
+)
+_LENGTHS = frozenset(map(len, KEPT | _CHECKED))
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 
-class Exchange:
-    """One request and its answer."""
+class Limits(msgspec.Struct, frozen=True):
+    """Bytes of a body, of a head (request line and headers) and of a target; number of headers.
 
-    __slots__ = (
-        "_connection", "answer", "body", "close", "head", "key", "method", "started", "target"
-    )  # fmt: skip
+    Seconds: idle, between requests; head and arrival, for a request's head and for all of it
+    from its first byte on, however it trickles; stall, for a client that takes no answers.
+    """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.started = perf_counter()
-        self.method = b""
-        self.target = b""
-        self.key: str | None = None
-        self.body = b""
-        self.head = self.close = False
-        self.answer: bytes | None = None
-
-    def send(
-        self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
-    ) -> None:
-        """Answer; `extra` is more header lines, each ended."""
-        self.answer = _ANSWER % (
-            status,
-            REASONS[status],
-            self._connection.server.date,
-            b"connection: close\r\n" if self.close else b"",
-            extra,
-            content_type,
-            len(body),
-            b"" if self.head else body,
-        )
-        self._connection.flush()
-
-    def fail(self, status: int, message: str) -> None:
-        """Answer with `{"error": message}`."""
-        extra = b"retry-after: 1\r\n" if status == 503 else b""
-        self.send(status, _encode({"error": message}), JSON, extra)
+    body: int
+    head: int = 64 * 1024
+    target: int = 8 * 1024
+    headers: int = 100
+    idle: float = 75.0
+    head_time: float = 10.0
+    arrival: float = 60.0
+    stall: float = 30.0
 
 
-class Server:
+class Server(Front):
     """What the connections of a worker share. handle(exchange) must answer, now or later;
     refused() is called for every request that never reached it."""
 
+    __slots__ = ("connections", "draining", "handle", "limits", "refused")
+
     def __init__(
-        self, handle: Callable[[Exchange], None], refused: Callable[[], None], max_body: int
+        self, handle: Callable[[Exchange], None], refused: Callable[[], None], limits: Limits
     ) -> None:
-        self.handle, self.refused, self.max_body = handle, refused, max_body
+        super().__init__()
+        self.handle, self.refused, self.limits = handle, refused, limits
         self.connections: set[Connection] = set()
         self.draining = False
-        self.date = b""
         self.tick(0.0)
 
     def tick(self, now: float) -> None:
-        """Once a second: the Date header, and connections that have been silent for too long."""
+        """Once a second, with the monotonic time: the Date header, and clients that take too
+        long."""
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
-            connection.check_idle(now)
+            connection.check(now)
 
     def drain(self) -> None:
         """Answer what has arrived, then close every connection."""
@@ -106,7 +82,7 @@ class Server:
 
 
 class Connection(asyncio.Protocol):
-    """One client. Parsing errors are answered with 400 and end the connection."""
+    """One client. What cannot be taken is answered with an error, which ends the connection."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -115,13 +91,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None  # being received
         self._in_head = False
-        self._head = 0
-        self._length = self._received = 0
-        self._chunks: list[bytes] = []
+        self._head = self._fed = self._headers = 0
+        self._length = 0
+        self._body: bytes | bytearray = b""
+        self._hosts = 0
+        self._host = b""  # the last one that was looked at
+        self._fault: tuple[int, str] | None = None  # found in a header, told after the head
         self._expect = b""
+        self._continue = False  # 100 is due after the answers before it
         self._refused = False  # nothing more is taken from this client
         self._paused = self._full = False
-        self._last = monotonic()
+        self._began = self._idle_since = monotonic()
+        self._stuck_since: float | None = None
 
     # ------------------------------------------------------------ transport
 
@@ -136,7 +117,6 @@ class Connection(asyncio.Protocol):
         self.server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        self._last = monotonic()
         if self._refused:
             return
         was_in_head = self._in_head
@@ -147,9 +127,10 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._broken(error)
         if was_in_head and self._in_head:
-            self._head += len(data)
-            if self._head > HEAD_LIMIT:
-                self._refuse(431, f"the head of a request is limited to {HEAD_LIMIT} bytes")
+            # a line that never ends is not seen by on_header
+            self._fed += len(data)
+            if self._fed > self.server.limits.head:
+                self._long_head()
 
     def eof_received(self) -> bool:
         # a client that has sent all it wants still gets its answers
@@ -161,10 +142,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
+        self._stuck_since = monotonic()
         self._throttle()
 
     def resume_writing(self) -> None:
         self._full = False
+        self._stuck_since = None
         self._throttle()
 
     def _throttle(self) -> None:
@@ -175,69 +158,131 @@ class Connection(asyncio.Protocol):
             if want:
                 self._transport.pause_reading()
             else:
+                self._began = monotonic()  # while we did not read, the client was not late
                 self._transport.resume_reading()
 
     # ------------------------------------------------------------ parser
 
     def on_message_begin(self) -> None:
-        self._exchange = Exchange(self)
+        self._exchange = Exchange(self.server, self.flush)
+        self._began = monotonic()
         self._in_head = True
-        self._head = self._length = self._received = 0
-        self._chunks = []
-        self._expect = b""
+        self._head = self._fed = self._headers = self._length = self._hosts = 0
+        self._body = self._expect = b""
+        self._fault = None
 
     def on_url(self, url: bytes) -> None:
         assert self._exchange is not None
         self._exchange.target += url
         self._head += len(url)
+        if self._head > self.server.limits.target:
+            limit = self.server.limits.target
+            self._refuse(414, f"the target of a request is limited to {limit} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value) + 4
+        self._headers += 1
+        if not self._in_head:  # a trailer: nothing is taken from it
+            if self._over():
+                self._long_head()
+            return
         if len(name) not in _LENGTHS:
             return
         name = name.lower()
-        if name == b"content-length":
+        if name in KEPT:
+            self._keep(name, value.rstrip(b" \t"))
+        elif name in _CHECKED:
+            self._check_header(name, value.rstrip(b" \t"))
+
+    def _keep(self, name: bytes, value: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if name in exchange.headers:
+            self._fault = (400, f"the header {name.decode()} came twice")
+        exchange.headers[name] = value
+
+    def _check_header(self, name: bytes, value: bytes) -> None:
+        if name == b"content-length":  # llhttp has seen to it that it is one number
             self._length = int(value)
-        elif name == b"x-homeostat-key" and self._exchange is not None:
-            self._exchange.key = value.decode("latin-1")
+        elif name == b"host":
+            self._hosts += 1
+            if value != self._host:
+                if _HOST.fullmatch(value) is None:
+                    self._fault = (400, "the header Host is not a host")
+                self._host = value
         elif name == b"expect":
             self._expect = value.lower()
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            self._fault = (501, "the only transfer coding that is understood is `chunked`")
+        elif name == b"transfer-encoding" and self._parser.get_http_version() != "1.1":
+            self._fault = (400, "a transfer coding needs HTTP/1.1")
+        elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+            self._fault = (415, "compressed bodies are not understood: send it as it is")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         exchange = self._exchange
         if self._refused or exchange is None:
             return
-        exchange.method = self._parser.get_method()
+        parser = self._parser
+        exchange.method = parser.get_method()
         exchange.head = exchange.method == b"HEAD"
-        exchange.close = not self._parser.should_keep_alive()
-        if self._head > HEAD_LIMIT:
-            self._refuse(431, f"the head of a request is limited to {HEAD_LIMIT} bytes")
-        elif self._length > self.server.max_body:
-            self._too_large()
-        elif self._length and self._parser.should_upgrade():
-            self._refuse(501, "upgrades are not supported: send plain HTTP/1.1")
+        exchange.close = not parser.should_keep_alive()
+        if fault := self._refusal():
+            self._refuse(*fault)
         elif self._expect:
-            if self._expect != b"100-continue":
-                self._refuse(417, "only `Expect: 100-continue` is understood")
-            elif not self._waiting and self._transport is not None:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._hundred()
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """What is wrong with a head; None when nothing is."""
+        version = self._parser.get_http_version()
+        if version != "1.1" and version != "1.0":
+            return 505, f"HTTP/{version} is not spoken here: send HTTP/1.1"
+        if self._over():
+            return 431, self._long()
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
+            return 400, f"expected one Host header, found {self._hosts}"
+        if self._fault is not None:
+            return self._fault
+        if self._length > self.server.limits.body:
+            return 413, self._large()
+        if self._length and self._parser.should_upgrade():
+            return 501, "upgrades are not supported: send plain HTTP/1.1"
+        if self._expect not in (b"", b"100-continue"):
+            return 417, "only `Expect: 100-continue` is understood"
+        return None
+
+    def _hundred(self) -> None:
+        if self._parser.get_http_version() == "1.0":
+            return  # such a client cannot know what it asked for
+        if self._waiting:
+            self._continue = True
+        elif self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if self._refused:
             return
-        self._chunks.append(body)
-        self._received += len(body)
-        if self._received > self.server.max_body:  # chunked: known only as it comes
-            self._too_large()
+        if not self._body:
+            self._body = body
+        else:
+            # one growing buffer: a body in a million chunks must not become a million objects
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if len(self._body) > self.server.limits.body:  # chunked: known only as it comes
+            self._refuse(413, self._large())
 
     def on_message_complete(self) -> None:
         exchange, self._exchange = self._exchange, None
         if self._refused or exchange is None:
             return
-        chunks = self._chunks
-        exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
+        body = self._body
+        exchange.body = body if isinstance(body, bytes) else bytes(body)
+        exchange.started = perf_counter()
+        self._body = b""
+        self._continue = False
         if self.server.draining:
             exchange.close = True
         self._waiting.append(exchange)
@@ -266,20 +311,31 @@ class Connection(asyncio.Protocol):
                 if exchange.close:
                     break
             transport.write(b"".join(ready))
-        self._last = monotonic()
+        self._idle_since = monotonic()
         if exchange.close:
             waiting.clear()
             self._end()
-        elif self._paused:
+            return
+        if self._continue and not waiting:
+            self._continue = False
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._paused:
             self._throttle()
 
-    def check_idle(self, now: float) -> None:
-        if now - self._last < IDLE or self._waiting:
+    def check(self, now: float) -> None:
+        """Part with a client that takes too long to ask, or to take its answers."""
+        limits, transport = self.server.limits, self._transport
+        if transport is None:
             return
-        if self._exchange is not None and not self._refused:
-            self._refuse(408, f"the request took longer than {IDLE:g} s to arrive")
-        elif self._transport is not None:
-            self._transport.close()
+        if self._stuck_since is not None and now - self._stuck_since >= limits.stall:
+            transport.abort()
+        elif self._exchange is not None and not self._refused:
+            allowed = limits.head_time if self._in_head else limits.arrival
+            if now - self._began >= allowed and not self._paused:
+                what = "the head of the request" if self._in_head else "the request"
+                self._refuse(408, f"{what} took longer than {allowed:g} s to arrive")
+        elif not self._waiting and now - self._idle_since >= limits.idle:
+            transport.close()
 
     def drain(self) -> None:
         if self._transport is None:
@@ -290,8 +346,21 @@ class Connection(asyncio.Protocol):
         elif self._exchange is None:
             self._transport.close()
 
-    def _too_large(self) -> None:
-        self._refuse(413, f"a body is limited to {self.server.max_body} bytes")
+    # ------------------------------------------------------------ refusals
+
+    def _over(self) -> bool:
+        limits = self.server.limits
+        return self._head > limits.head or self._headers > limits.headers
+
+    def _long(self) -> str:
+        limits = self.server.limits
+        return f"the head of a request is limited to {limits.head} bytes in {limits.headers} lines"
+
+    def _long_head(self) -> None:
+        self._refuse(431, self._long())
+
+    def _large(self) -> str:
+        return f"a body is limited to {self.server.limits.body} bytes"
 
     def _upgrade(self) -> None:
         """The request asked for another protocol, and has been answered as plain HTTP/1.1."""
@@ -315,9 +384,9 @@ class Connection(asyncio.Protocol):
             return
         self._refused = True
         self.server.refused()
-        exchange = self._exchange or Exchange(self)
+        exchange = self._exchange or Exchange(self.server, self.flush)
         self._exchange = None
-        self._chunks = []
+        self._body = b""
         exchange.close = True
         self._waiting.append(exchange)
         exchange.fail(status, message)
@@ -328,6 +397,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if self._stuck_since is None:
+            self._stuck_since = monotonic()  # closing must not take for ever either
         if not transport.can_write_eof() or transport.is_closing():
             transport.close()
             return
@@ -336,6 +407,3 @@ class Connection(asyncio.Protocol):
             self._paused = False
             transport.resume_reading()
         asyncio.get_running_loop().call_later(LINGER, transport.close)
-
-
-_LENGTHS = {len(b"content-length"), len(b"x-homeostat-key"), len(b"expect")}

@@ -28,7 +28,7 @@ from homeostat.core.ports import Gauge
 from homeostat.serving.api import Api
 from homeostat.serving.counters import Counters, total
 from homeostat.serving.engine import Engine
-from homeostat.serving.http import Connection, Server
+from homeostat.serving.http import Connection, Limits, Server
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.metrics import render
@@ -73,7 +73,7 @@ class Worker:
             self._now_us,
             self._metrics,
         )
-        self._server = Server(api.handle, api.refused, spec.max_body)
+        self._server = Server(api.handle, api.refused, Limits(body=spec.max_body))
 
     def _now_us(self) -> int:
         return self._clock.now_ns() // 1000

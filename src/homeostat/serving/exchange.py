@@ -1,0 +1,93 @@
+"""One HTTP request and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+import msgspec
+
+JSON = b"application/json"
+BINARY = b"application/octet-stream"
+REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    415: b"Unsupported Media Type",
+    417: b"Expectation Failed",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+RETRY = frozenset({429, 503})
+"""Statuses that say when to come again: it is the server that could not, not the request."""
+
+_ANSWER = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
+_encode = msgspec.json.Encoder().encode
+
+
+class Front:
+    """What all connections of a worker share in their answers: the Date header's line."""
+
+    __slots__ = ("date",)
+
+    def __init__(self) -> None:
+        self.date = b""
+
+
+class Exchange:
+    """One request and its answer.
+
+    headers: those that the server acts on, names in lower case (`http.KEPT`). started: when the
+    whole request was there, by `perf_counter`; slow clients do not count as slow answers.
+    """
+
+    __slots__ = (
+        "_flush", "_front", "answer", "body", "close", "head", "headers", "method", "started",
+        "target",
+    )  # fmt: skip
+
+    def __init__(self, front: Front, flush: Callable[[], None]) -> None:
+        self._front, self._flush = front, flush
+        self.started = perf_counter()
+        self.method = b""
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.head = self.close = False
+        self.answer: bytes | None = None
+
+    @property
+    def key(self) -> str | None:
+        """What keeps a caller on one version: the header `x-homeostat-key`."""
+        value = self.headers.get(b"x-homeostat-key")
+        return None if value is None else value.decode("latin-1")
+
+    def send(
+        self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
+    ) -> None:
+        """Answer; `extra` is more header lines, each ended."""
+        self.answer = _ANSWER % (
+            status,
+            REASONS[status],
+            self._front.date,
+            b"connection: close\r\n" if self.close else b"",
+            extra,
+            content_type,
+            len(body),
+            b"" if self.head else body,
+        )
+        self._flush()
+
+    def fail(self, status: int, message: str) -> None:
+        """Answer with `{"error": message}`."""
+        extra = b"retry-after: 1\r\n" if status in RETRY else b""
+        self.send(status, _encode({"error": message}), JSON, extra)
