@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from homeostat.definition import find_root, load
 if TYPE_CHECKING:
     from homeostat.control.platform import Platform
     from homeostat.control.tick import TickReport
+    from homeostat.definition import Mistake, Project, Report
 
 HOME = ".homeostat"
 LABELS = "labels"
 CLOCK = "HOMEOSTAT_CLOCK"
+ALERTMANAGER = "ALERTMANAGER_URL"
 ORPHAN = 0.1
 """Seconds between looks whether the supervisor is still there."""
 
@@ -30,7 +32,8 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
     """The project in `root` (found upwards from the current folder if None) on this machine.
 
     Environment: HOMEOSTAT_DATABASE_URL (events and leases; SQLite in the home by default),
-    MLFLOW_TRACKING_URI, HOMEOSTAT_SNAPSHOTS (folder or s3:// URL), HOMEOSTAT_CLOCK.
+    MLFLOW_TRACKING_URI, HOMEOSTAT_SNAPSHOTS (folder or s3:// URL), ALERTMANAGER_URL,
+    HOMEOSTAT_CLOCK.
     Raises BadDefinition, BadInput, Unavailable.
     """
     from homeostat.backends.local.database import Database, sqlite_url
@@ -65,9 +68,24 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
         snapshots=FileSnapshots(os.environ.get("HOMEOSTAT_SNAPSHOTS") or str(home / "snapshots")),
         jobs=LocalJobs(home, lambda run: homeostat("run", "--run", run, root=root)),
         plane=LocalDataPlane(home),
-        notifier=notifier(project.monitoring.notify),
+        notifier=notifier(project.monitoring.notify, os.environ.get(ALERTMANAGER)),
         reference=read_reference,
     )
+
+
+def check(root: Path) -> Report:
+    """What `definition.check` finds, and every target of notices that could not be told.
+    Raises BadInput when there is no definition."""
+    from homeostat.backends.local.notify import mistakes
+    from homeostat.definition import Mistake
+    from homeostat.definition import check as examine
+
+    def targets(project: Project) -> Iterator[Mistake]:
+        for i, error in mistakes(project.monitoring.notify, os.environ.get(ALERTMANAGER)):
+            where = ("monitoring", "notify", i)
+            yield Mistake(where, error.what, expected=error.expected, remedy=error.remedy)
+
+    return examine(root, more=targets)
 
 
 def homeostat(*words: str, root: Path) -> list[str]:

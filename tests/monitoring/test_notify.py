@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 
 from homeostat.backends.local import notify
@@ -95,6 +96,8 @@ class TestWebhook(NotifierContract):
                     "text": NOTICE.text,
                     "severity": "critical",
                     "at": "2026-01-01T12:30:00+00:00",
+                    "model": "fraud-detector",
+                    "since": "2026-01-01T12:00:00+00:00",
                 },
             )
         ]
@@ -117,7 +120,8 @@ class TestAlertmanager(NotifierContract):
         self, notifier: Any, receiver: Receiver
     ) -> None:
         notifier.send(NOTICE)
-        notifier.send(Notice("quality@x/resolved", "over", "fine", "info", NOTICE.at))
+        over = Notice("quality@x/resolved", "over", "fine", "info", NOTICE.at, was="critical")
+        notifier.send(msgspec.structs.replace(over, model=NOTICE.model, since=NOTICE.since))
         (path, [begun]), (_, [ended]) = receiver.posts
         assert path == "/api/v2/alerts"
         assert begun["labels"] == ended["labels"]
@@ -173,7 +177,7 @@ def test_what_is_no_service_is_bad_input() -> None:
 def test_a_service_is_told_by_its_url(receiver: Receiver) -> None:
     pytest.importorskip("apprise")
     notify.notifier([f"json://{receiver.address}/x"]).send(NOTICE)
-    assert receiver.posts[0][1]["title"] == "harm"
+    assert receiver.posts[0][1]["title"] == "fraud-detector: harm"
 
 
 def test_a_service_without_its_package_says_how_to_get_it(

@@ -33,9 +33,9 @@ def init(
 
 def check(context: typer.Context, json: JsonFlag = False) -> None:
     """Check the definition, the named functions and the source."""
+    from homeostat.app import check as examine
     from homeostat.cli import render
     from homeostat.core.errors import BadDefinition
-    from homeostat.definition import check as examine
 
     report = examine(settings(context).root())
     if report.mistakes:

@@ -7,11 +7,10 @@ from datetime import datetime
 
 import polars as pl
 
-from homeostat.control.model import LoopEvent, State
+from homeostat.control.gauges import Labels
+from homeostat.control.model import LoopEvent
 from homeostat.control.platform import Platform
-from homeostat.core.ports import Gauge
 from homeostat.core.version import Version
-from homeostat.definition import Project
 from homeostat.monitoring.model import MonitorState, WindowObserved
 from homeostat.monitoring.window import Reference, quality_since, windows_due
 from homeostat.monitoring.window import observe as look
@@ -19,6 +18,9 @@ from homeostat.rollout.decide import decide
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.model import RolledBack, Rollout
 from homeostat.rollout.observations import observe
+
+QUANTILES = (0.5, 0.9)
+"""Of the delay of labels."""
 
 
 def judge(platform: Platform, rollout: Rollout, now: datetime) -> list[LoopEvent]:
@@ -81,18 +83,14 @@ def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFram
     return rows.join(labels, on="id").drop_nulls("label")
 
 
-def gauges(state: State, project: Project) -> list[Gauge]:
-    """The monitors' figures for /metrics."""
-    monitor = state.monitor
-    found = [
-        Gauge("model_drift_score", m.effect, {"feature": m.feature})
-        for m in monitor.moved
-        if m.effect is not None
-    ]
-    declared = project.monitoring.quality
-    if declared and monitor.quality is not None and monitor.quality.figure is not None:
-        labels = {"metric": declared.metric, "version": monitor.version or ""}
-        found.append(Gauge("model_accuracy", monitor.quality.figure, labels))
-    alerts = [Gauge("model_alert_open", 1.0, {"kind": a.kind}) for a in monitor.open_alerts]
-    drifts = Gauge("model_drift_alert_total", float(state.drift_alerts), kind="counter")
-    return [*found, *alerts, drifts] if monitor.last_end else []
+def labels(platform: Platform, end: datetime) -> Labels:
+    """How the labels came that should have become final in the monitoring window to `end`."""
+    spec, matures = platform.project.monitoring, platform.project.data.label.matures_after
+    until = end - matures
+    asked = platform.log.read(platform.stream, until - spec.window, until)
+    asked = asked.filter(pl.col("score").is_not_null()).unique("id").select("id", "time")
+    known = platform.labels.as_known(end, asked["id"]).select("id", "known")
+    delay = asked.join(known, on="id").select(pl.col("known") - pl.col("time")).to_series()
+    seconds = delay.dt.total_microseconds() / 1e6
+    quantiles = {q: seconds.quantile(q) for q in QUANTILES} if len(seconds) else {}
+    return Labels(asked.height, len(seconds), {q: s for q, s in quantiles.items() if s is not None})

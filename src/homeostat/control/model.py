@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from homeostat.control.tally import Tally
 from homeostat.core.events import Event, Recorded, decode
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
@@ -110,7 +111,8 @@ class State(msgspec.Struct, frozen=True):
     candidates: registered versions that wait for a rollout, oldest first.
     trained: when retrainings were started by the loop (not by hand), of the last seven days.
     fruitless: retrainings since the last promotion or hand-made run.
-    drift_alerts: how often drift set in.
+    drift_alerts: how often drift set in. window: what the monitors saw last. tally: what has
+    happened since the first event, counted.
     """
 
     seq: int = 0
@@ -126,6 +128,8 @@ class State(msgspec.Struct, frozen=True):
     refusal: RetrainingRefused | None = None
     monitor: monitoring.MonitorState = msgspec.field(default_factory=monitoring.MonitorState)
     drift_alerts: int = 0
+    window: monitoring.WindowObserved | None = None
+    tally: Tally = msgspec.field(default_factory=Tally)
     first: datetime | None = None
 
     @property
@@ -168,11 +172,7 @@ def evolve(state: State, event: LoopEvent, at: datetime, seq: int) -> State:
         case _ if isinstance(event, rollout.RolloutEvent):
             return _evolve_rollout(state, event, at, seq)
         case _:
-            monitor = monitoring.evolve(state.monitor, event, at)
-            drifts = state.drift_alerts
-            if monitor.drift_since and not state.monitor.drift_since:
-                drifts += 1
-            return msgspec.structs.replace(state, monitor=monitor, drift_alerts=drifts)
+            return _evolve_monitor(state, event, at)
 
 
 def _evolve_training(
@@ -182,7 +182,8 @@ def _evolve_training(
 ) -> State:
     replace = msgspec.structs.replace
     if isinstance(event, RetrainingRefused):
-        return replace(state, refusal=event)
+        tally = state.tally.one_more("refusals", event.trigger)
+        return replace(state, refusal=event, tally=tally)
     if isinstance(event, RunStarted):
         started = Run(event.run, event.trigger, event.reason, event.as_of, at)
         by_hand = event.trigger == BY_HAND
@@ -193,6 +194,7 @@ def _evolve_training(
             trained=week if by_hand else (*week, at),
             fruitless=0 if by_hand else state.fruitless + 1,
             refusal=None,
+            tally=state.tally if by_hand else state.tally.one_more("runs", event.trigger),
         )
     run = state.runs.get(event.run)
     if run is None or run.finished:
@@ -210,6 +212,7 @@ def _evolve_training(
                 version=event.version,
                 sentence=event.sentence,
             )
+            state = replace(state, tally=state.tally.one_more("results", event.outcome))
     state = replace(state, runs={**state.runs, run.run: run})
     tried = state.rollout.candidate if state.rollout else None
     # a person may have rolled it out before its run could record that it is registered
@@ -224,6 +227,9 @@ def _evolve_rollout(state: State, event: rollout.RolloutEvent, at: datetime, seq
     after = rollout.evolve(before, event, at)
     if after is None:
         return state
+    tally = state.tally
+    if before is not None and before.live and not after.live:
+        tally = tally.one_more("rollouts", after.phase)
     moved = before is None or (before.id, before.phase, before.percent) != (
         after.id,
         after.phase,
@@ -234,6 +240,21 @@ def _evolve_rollout(state: State, event: rollout.RolloutEvent, at: datetime, seq
         rollout=after,
         candidates=tuple(c for c in state.candidates if c != after.candidate),
         generation=seq if moved else state.generation,
+        tally=tally,
+    )
+
+
+def _evolve_monitor(state: State, event: monitoring.MonitorEvent, at: datetime) -> State:
+    monitor = monitoring.evolve(state.monitor, event, at)
+    drifts, window, tally = state.drift_alerts, state.window, state.tally
+    if monitor.drift_since and not state.monitor.drift_since:
+        drifts += 1
+    if len(monitor.open_alerts) > len(state.monitor.open_alerts):
+        tally = tally.one_more("alerts", monitor.open_alerts[-1].kind)
+    if isinstance(event, monitoring.WindowObserved) and monitor is not state.monitor:
+        window, tally = event, tally.spend(event)
+    return msgspec.structs.replace(
+        state, monitor=monitor, drift_alerts=drifts, window=window, tally=tally
     )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 import msgspec
 
 from homeostat.control import gather, policy
+from homeostat.control.gauges import Labels, gauges
 from homeostat.control.model import (
     BY_HAND,
     ChampionChanged,
@@ -26,6 +27,7 @@ from homeostat.control.record import record
 from homeostat.control.route import desired_route
 from homeostat.core.errors import Conflict, HomeostatError
 from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
+from homeostat.core.ports import Notice
 from homeostat.core.version import Version
 from homeostat.monitoring.decide import decide as decide_alerts
 from homeostat.monitoring.decide import notices
@@ -67,6 +69,7 @@ class Controller:
         self._versions: dict[str, Version] = {}
         self._reference: tuple[str, Reference] | None = None
         self._aliased: tuple[str | None, str | None] | None = None
+        self._labels: tuple[datetime, Labels] | None = None
 
     def state(self) -> State:
         """Everything that was decided up to now."""
@@ -163,8 +166,10 @@ class Controller:
 
     def reconcile(self, state: State, problems: list[str]) -> None:
         """Bring the world in line with the state; the traffic first."""
-        for effect in (self._route, self._jobs, self._aliases, self._notify, self._show):
+        effects = (self._route, self._jobs, self._aliases, self._notify, self._remind, self._count)
+        for effect in effects:
             _attempt(lambda effect=effect: effect(state), problems)  # type: ignore[misc]
+        _attempt(lambda: self._show(state, len(problems)), problems)
 
     def _route(self, state: State) -> None:
         route = desired_route(state, self.platform.project, self.version)
@@ -196,13 +201,30 @@ class Controller:
 
     def _notify(self, state: State) -> None:
         for notice in notices(state.monitor):
-            self.platform.notifier.send(notice)
+            self.platform.notifier.send(self._about(notice))
             record(self.platform, [AlertNotified(notice.key)], seen=state.seq)
 
-    def _show(self, state: State) -> None:
-        gauges = gather.gauges(state, self.platform.project)
-        if gauges:
-            self.platform.plane.show(gauges)
+    def _remind(self, state: State) -> None:
+        """Some targets forget an alert that they do not hear of again."""
+        alerts = [
+            Notice(a.key, a.title, a.sentence, a.severity, a.since, since=a.since)
+            for a in state.monitor.open_alerts
+            if a.told
+        ]
+        self.platform.notifier.renew([self._about(a) for a in alerts])
+
+    def _about(self, notice: Notice) -> Notice:
+        return msgspec.structs.replace(notice, model=self.platform.stream)
+
+    def _count(self, state: State) -> None:
+        """How labels come, once a window."""
+        if state.window is not None and (self._labels or (None,))[0] != state.window.end:
+            self._labels = state.window.end, gather.labels(self.platform, state.window.end)
+
+    def _show(self, state: State, problems: int) -> None:
+        now, project = self.platform.clock.now(), self.platform.project
+        labels = self._labels[1] if self._labels else None
+        self.platform.plane.show(gauges(state, project, now=now, labels=labels, problems=problems))
 
 
 def _attempt(step: Callable[[], None], problems: list[str]) -> None:

@@ -129,12 +129,14 @@ class Observed(msgspec.Struct, frozen=True):
 
 
 class Gauge(msgspec.Struct, frozen=True):
-    """A figure of the monitors to show at /metrics. kind: gauge | counter."""
+    """A figure of the loop to show at /metrics. kind: gauge | counter. help: what it is, in one
+    line; all of one name have the same."""
 
     name: str
     value: float
     labels: dict[str, str] = {}
     kind: str = "gauge"
+    help: str = ""
 
 
 class DataPlane(Protocol):
@@ -152,17 +154,42 @@ class DataPlane(Protocol):
     def show(self, gauges: Sequence[Gauge]) -> None: ...
 
 
+RESOLVED = "/resolved"
+"""Ends the key of the notice that an alert is over."""
+
+
 class Notice(msgspec.Struct, frozen=True):
-    """Something a person should know. key: the same for repetitions of the same notice."""
+    """Something a person should know. key: the same for repetitions of the same notice; the end
+    of an alert has the alert's key with RESOLVED behind it. model: whom it is about. since: when
+    what it tells of began. was: at the end of an alert, the severity that it had."""
 
     key: str
     title: str
     text: str
     severity: str  # info | warning | critical
     at: datetime
+    model: str = ""
+    since: datetime | None = None
+    was: str = ""
+
+    @property
+    def alert(self) -> str:
+        """The key of the alert that it begins or ends."""
+        return self.key.removesuffix(RESOLVED)
+
+    @property
+    def over(self) -> bool:
+        return self.key.endswith(RESOLVED)
 
 
 class Notifier(Protocol):
-    """Tells people. Law: raises Unavailable when it could not; the loop tries again."""
+    """Tells people, and keeps what has to be reminded of the alerts that are open.
+
+    Laws: both calls may be repeated; `renew` is given every open alert that people were told of,
+    with the key, model, severity and since that `send` had, and tells nobody anything new.
+    Raises Unavailable when it could not; the loop tries again.
+    """
 
     def send(self, notice: Notice) -> None: ...
+
+    def renew(self, alerts: Sequence[Notice]) -> None: ...

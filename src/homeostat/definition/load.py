@@ -6,7 +6,7 @@ import contextlib
 import copy
 import glob
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,18 @@ def load(root: Path) -> Project:
     return found.project
 
 
-def check(root: Path) -> Report:
+def check(root: Path, more: Callable[[Project], Iterator[Mistake]] = lambda _: iter(())) -> Report:
     """What `load` finds, and whether the source exists and the named functions import and take
-    the arguments they will be given. Raises BadInput when there is no definition."""
+    the arguments they will be given. more: what else has to hold, which only a backend knows.
+    Raises BadInput when there is no definition."""
     try:
         found = _read(root)
     except BadDefinition as error:
         return Report(None, [m for m in error.mistakes if isinstance(m, Mistake)], [])
     mistakes = list(found.mistakes)
     if found.project is not None:
-        around = _unrelated(_surroundings(found.project, root), found.mistakes)
+        beyond = [*_surroundings(found.project, root), *more(found.project)]
+        around = _unrelated(beyond, found.mistakes)
         mistakes += [m.on_line(found.document.line(m.where)) for m in around]
     return Report(None if mistakes else found.project, _in_order(mistakes), found.warnings)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from homeostat.core.events import Event
-from homeostat.core.ports import Notice
+from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.quality import Harm
 
@@ -17,8 +17,6 @@ UNSENT = 50
 """Notices that wait at most; the oldest is dropped, its alert stays open."""
 FAILED_REQUESTS = "errors"
 """The part of a data verdict that is about requests that failed, not about values."""
-RESOLVED = "/resolved"
-"""Ends the key of the notice that an alert is over."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -238,7 +236,8 @@ def _raised(state: MonitorState, event: AlertRaised, at: datetime) -> MonitorSta
     alert = Alert(event.key, event.kind, event.severity, event.title, event.text, event.since)
     notices = state.notices
     if event.severity != "info":
-        notices = (*notices, Notice(event.key, event.title, event.text, event.severity, at))
+        told = Notice(event.key, event.title, event.text, event.severity, at, since=event.since)
+        notices = (*notices, told)
     return msgspec.structs.replace(
         state, open_alerts=(*state.open_alerts, alert), notices=notices[-UNSENT:]
     )
@@ -251,7 +250,15 @@ def _resolved(state: MonitorState, event: AlertResolved, at: datetime) -> Monito
     # people who were never told that it began are not told that it ended
     notices = tuple(n for n in state.notices if n.key != event.key)
     if alert.told:
-        over = Notice(event.key + RESOLVED, f"resolved: {alert.title}", event.text, "info", at)
+        over = Notice(
+            event.key + RESOLVED,
+            f"resolved: {alert.title}",
+            event.text,
+            "info",
+            at,
+            since=alert.since,
+            was=alert.severity,
+        )
         notices = (*notices, over)
     return msgspec.structs.replace(
         state,

@@ -66,7 +66,8 @@ def _shown(gauges: Iterable[Gauge]) -> list[str]:
     lines: list[str] = []
     for name, group in sorted(by_name.items()):
         kind = "counter" if group[0].kind == "counter" else "gauge"
-        lines += _head(name, kind, f"{name.replace('_', ' ').capitalize()}, from the monitors.")
+        told = " ".join(group[0].help.split()) or f"{name.replace('_', ' ').capitalize()}."
+        lines += _head(name, kind, told.replace("\\", r"\\"))
         lines += [f"{name}{_labels(g.labels)} {_number(g.value)}" for g in group]
     return lines
 

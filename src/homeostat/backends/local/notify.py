@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 from urllib.parse import urlsplit, urlunsplit
 
 from homeostat.core.errors import BadInput, Unavailable
 from homeostat.core.ports import Notice, Notifier
-from homeostat.monitoring.model import RESOLVED
 
 TIMEOUT = 5.0
 ALERTMANAGER = "http://localhost:9093"
+RENEWED = timedelta(minutes=1)
+"""How often Alertmanager hears of an open alert: it keeps alerts in memory only."""
 LASTS = timedelta(days=1)
-"""Alertmanager forgets an alert that is not sent again by then."""
+"""An alert that is not renewed ends after this long; a loop that is down does not end it."""
+EXPECTED = (
+    "console, alertmanager, alertmanager+http(s)://host:port, http(s)://... or the URL of a "
+    "service of Apprise (https://github.com/caronc/apprise/wiki)"
+)
 
 
 class Console:
@@ -35,12 +40,15 @@ class Console:
         # looked up late: stderr may be replaced after this was built
         print(" ".join(line.split()), file=self._stream or sys.stderr, flush=True)
 
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        """Whoever read the line knows."""
+
 
 class Webhook:
-    """POSTs the notice as JSON: key, title, text, severity, at (ISO 8601)."""
+    """POSTs the notice as JSON: key, title, text, severity, at, model, since (ISO 8601)."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url = _web(url)
 
     def send(self, notice: Notice) -> None:
         body = {
@@ -49,32 +57,77 @@ class Webhook:
             "text": notice.text,
             "severity": notice.severity,
             "at": notice.at.isoformat(),
+            "model": notice.model,
+            "since": notice.since and notice.since.isoformat(),
         }
         _post(self._url, body)
 
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        """Whoever takes a notice keeps it."""
+
 
 class Alertmanager:
-    """POSTs to the v2 API. A notice whose key ends with `/resolved` ends the alert it names."""
+    """POSTs to the v2 API. An alert is known there by its labels: alertname, model, severity,
+    kind and incident, its key. now: the machine's time, in which Alertmanager lives whatever the
+    loop's clock shows."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/") + "/api/v2/alerts"
+    def __init__(self, url: str, now: Callable[[], datetime] | None = None) -> None:
+        self._url = _web(url).rstrip("/") + "/api/v2/alerts"
+        self._now = now or (lambda: datetime.now(UTC))
+        self._renewed: datetime | None = None
+        self._open: dict[str, dict[str, Any]] = {}  # key of an alert -> as it was posted last
 
     def send(self, notice: Notice) -> None:
-        over = notice.key.endswith(RESOLVED)
-        key = notice.key.removesuffix(RESOLVED)
-        # Alertmanager lives in the machine's time, the notice in the loop's
-        now = datetime.now(UTC)
-        alert = {
-            "labels": {"alertname": f"homeostat_{key.split('@')[0]}", "key": key},
+        alert = self._alert(notice)
+        self._post([*self._outdated([(notice.alert, alert)]), alert])
+        if notice.over:
+            self._open.pop(notice.alert, None)
+        else:
+            self._open[notice.alert] = alert
+
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        now = self._now()
+        if self._renewed is not None and now < self._renewed + RENEWED:
+            return
+        renewed = [(notice.alert, self._alert(notice)) for notice in alerts]
+        if renewed:
+            self._post([*self._outdated(renewed), *(alert for _, alert in renewed)])
+        self._renewed, self._open = now, dict(renewed)
+
+    def _alert(self, notice: Notice) -> dict[str, Any]:
+        now = self._now()
+        kind = notice.alert.partition("@")[0]
+        labels = {
+            "alertname": f"Homeostat{kind.title().replace('_', '')}",
+            "model": notice.model,
+            "severity": notice.was or notice.severity,
+            "kind": kind,
+            "incident": notice.alert,
+        }
+        return {
+            "labels": {name: value for name, value in labels.items() if value},
             "annotations": {
                 "summary": notice.title,
                 "description": notice.text,
-                "severity": notice.severity,
-                "at": notice.at.isoformat(),
+                "see": "homeostat status; homeostat history -e",
             },
-            "endsAt": (now if over else now + LASTS).isoformat(),
+            # since is of the loop's clock, which may be ahead
+            "startsAt": min(notice.since or now, now).isoformat(),
+            "endsAt": (now if notice.over else now + LASTS).isoformat(),
         }
-        _post(self._url, [alert])
+
+    def _outdated(self, alerts: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The ends of alerts whose labels have changed since: an escalation is another alert."""
+        ended = self._now().isoformat()
+        before = [(self._open.get(key), alert) for key, alert in alerts]
+        return [
+            {**old, "endsAt": ended}
+            for old, alert in before
+            if old is not None and old["labels"] != alert["labels"]
+        ]
+
+    def _post(self, alerts: list[dict[str, Any]]) -> None:
+        _post(self._url, alerts)
 
 
 class Service:
@@ -91,16 +144,17 @@ class Service:
         self._shown = _shown(url)
         self._apprise: Any = apprise.Apprise()
         if not self._apprise.add(url):
-            raise BadInput(
-                f"{self._shown} is not a notification URL",
-                path="$.monitoring.notify",
-                expected="console, alertmanager, http(s)://... or a URL of a service by Apprise",
-            )
+            raise BadInput(f"{self._shown} is not a notification URL", expected=EXPECTED)
 
     def send(self, notice: Notice) -> None:
         kind = {"critical": "failure", "warning": "warning"}.get(notice.severity, "info")
-        if not self._apprise.notify(title=notice.title, body=notice.text, notify_type=kind):
+        kind = "success" if notice.over else kind
+        title = f"{notice.model}: {notice.title}" if notice.model else notice.title
+        if not self._apprise.notify(title=title, body=notice.text, notify_type=kind):
             raise Unavailable(f"{self._shown} did not take a notice", remedy="it is tried again")
+
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        """Whoever got the message keeps it."""
 
 
 class Everybody:
@@ -113,10 +167,9 @@ class Everybody:
 
     def send(self, notice: Notice) -> None:
         told = self._told.setdefault(notice.key, set())
+        untold = {i: target for i, target in enumerate(self._targets) if i not in told}
         failed: list[Unavailable] = []
-        for i, target in enumerate(self._targets):
-            if i in told:
-                continue
+        for i, target in untold.items():
             try:
                 target.send(notice)
                 told.add(i)
@@ -126,25 +179,68 @@ class Everybody:
             raise failed[0]
         del self._told[notice.key]
 
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        failed: list[Unavailable] = []
+        for target in self._targets:
+            try:
+                target.renew(alerts)
+            except Unavailable as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
-def notifier(urls: Sequence[str]) -> Notifier:
-    """One notifier for `monitoring.notify`. Raises BadInput for a URL that nothing understands,
-    or that needs a package which is not installed."""
-    return Everybody([_target(url) for url in urls])
+
+def notifier(urls: Sequence[str], alertmanager: str | None = None) -> Notifier:
+    """One notifier for `monitoring.notify`. alertmanager: the URL for the word `alertmanager`.
+    Raises BadInput for a URL that nothing understands, or that needs a package which is not
+    installed."""
+    for _, error in mistakes(urls, alertmanager):
+        raise error
+    return Everybody([_target(url, alertmanager) for url in urls])
 
 
-def _target(url: str) -> Notifier:
+def mistakes(
+    urls: Sequence[str], alertmanager: str | None = None
+) -> Iterator[tuple[int, BadInput]]:
+    """What keeps a notice from being sent to these, each with its place. Nothing is sent."""
+    for i, url in enumerate(urls):
+        try:
+            _target(url, alertmanager)
+        except BadInput as error:
+            error.path = f"$.monitoring.notify[{i}]"
+            yield i, error
+
+
+def _target(url: str, alertmanager: str | None) -> Notifier:
     scheme = url.split("://", 1)[0].lower()
     if url == "console":
         return Console()
     if url == "alertmanager":
-        return Alertmanager(ALERTMANAGER)
-    if scheme in ("alertmanager", "alertmanagers"):
-        web = "https" if scheme.endswith("s") else "http"
+        return Alertmanager(_named("ALERTMANAGER_URL", alertmanager or ALERTMANAGER))
+    if scheme in ("alertmanager", "alertmanager+http", "alertmanager+https"):
+        web = scheme.partition("+")[2] or "http"
         return Alertmanager(urlunsplit((web, *urlsplit(url)[1:])))
     if scheme in ("http", "https"):
         return Webhook(url)
     return Service(url)
+
+
+def _named(variable: str, url: str) -> str:
+    if url.startswith(("http://", "https://")):
+        return url
+    raise BadInput(f"{variable} is not an address", expected="http(s)://host:port")
+
+
+def _web(url: str) -> str:
+    """The URL, if a request can be sent there. Raises BadInput."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        usable = False
+    if not usable or url != "".join(url.split()):
+        raise BadInput(f"{_shown(url)} is not an address", expected=EXPECTED)
+    return url
 
 
 def _post(url: str, body: Any) -> None:
@@ -168,6 +264,11 @@ def _post(url: str, body: Any) -> None:
 
 
 def _shown(url: str) -> str:
-    """Without what may be secret: user, password, path, query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or '...'}"
+    """Without what may be secret: user, password, path, query; of a service the host as well."""
+    scheme = url.split("://", 1)[0].lower()
+    if scheme not in ("http", "https"):
+        return f"{scheme}://..."
+    try:
+        return f"{scheme}://{urlsplit(url).hostname or '...'}"
+    except ValueError:  # a bracket that is not closed
+        return f"{scheme}://..."

@@ -11,11 +11,13 @@ from homeostat.core.errors import Unavailable
 from homeostat.core.ports import Notice, Notifier
 
 AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
-NOTICE = Notice("quality@x", "harm", 'auc is 0.5 <b>"now"</b> – ünïcode', "critical", AT)
+TEXT = 'auc is 0.5 <b>"now"</b> – ünïcode'
+SINCE = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+NOTICE = Notice("quality@x", "harm", TEXT, "critical", AT, "fraud-detector", SINCE)
 
 
 class NotifierContract:
-    """Every Notifier passes this. `told` gives the titles that have arrived, oldest first;
+    """Every Notifier passes this. `told` gives the titles of what people were told, oldest first;
     `outage` takes down what the notifier tells."""
 
     @pytest.fixture
@@ -47,3 +49,12 @@ class NotifierContract:
         outage()
         with pytest.raises(Unavailable):
             notifier.send(NOTICE)
+
+    def test_renewing_tells_nobody_anything_new(
+        self, notifier: Notifier, told: Callable[[], list[str]]
+    ) -> None:
+        notifier.send(NOTICE)
+        for _ in range(3):
+            notifier.renew([NOTICE])
+        notifier.renew([])
+        assert set(told()) == {"harm"}

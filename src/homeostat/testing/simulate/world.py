@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,6 +75,9 @@ class Mailbox:
 
     def send(self, notice: Notice) -> None:
         self.notices.append(notice)
+
+    def renew(self, alerts: Sequence[Notice]) -> None:
+        """Nothing was forgotten."""
 
 
 class World:

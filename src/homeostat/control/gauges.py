@@ -1,0 +1,230 @@
+"""What the loop shows at /metrics: a pure function of what it knows.
+
+A figure that the last window did not measure is not shown, rather than shown as it was: in a
+chart that is a gap, and `absent()` finds it. Counters come from the fold, so they survive any
+restart. Times are of the loop's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import msgspec
+
+from homeostat.control.model import State
+from homeostat.control.tally import Counts
+from homeostat.core.ports import Gauge
+from homeostat.core.verdict import Verdict
+from homeostat.definition import Project
+from homeostat.monitoring.model import WindowObserved
+from homeostat.rollout.model import Phase, Rollout
+
+HELP = {
+    "model_drift_score": "Distance (0 to 1) of a feature, or the score, from its reference in the"
+    " last window; the most moved ones.",
+    "model_drift_alert_total": "How often drift set in.",
+    "model_accuracy": "The declared metric (label metric) on final labels, in the last window;"
+    " missing where it could not be measured.",
+    "homeostat_drift_low": "Lower bound of model_drift_score.",
+    "homeostat_drift_min_effect": "Declared: movement below it is no drift.",
+    "homeostat_quality_low": "Lower end of the interval of model_accuracy.",
+    "homeostat_quality_high": "Upper end of the interval of model_accuracy.",
+    "homeostat_quality_labels": "Final labels that model_accuracy rests on.",
+    "homeostat_quality_bound": "Declared: the floor (bound min) or ceiling (bound max) of"
+    " model_accuracy.",
+    "homeostat_quality_loss": "What was lost against the champion's own test figure, in the"
+    " metric's unit.",
+    "homeostat_quality_loss_low": "Lower bound of homeostat_quality_loss.",
+    "homeostat_quality_loss_tolerance": "The loss that is tolerated.",
+    "homeostat_monitor_outcome": "The last window's verdict: 0 pass, 1 inconclusive, 2 error,"
+    " 3 fail.",
+    "homeostat_data_fault_share": "Share of the last window's rows with a fault that failed.",
+    "homeostat_window_requests": "Requests in the last window.",
+    "homeostat_window_errors": "Failed requests in the last window.",
+    "homeostat_monitor_last_window_timestamp_seconds": "End of the last window looked at.",
+    "homeostat_loop_last_tick_timestamp_seconds": "When the loop last turned.",
+    "homeostat_loop_problems": "What the last turn could not do, and tries again.",
+    "homeostat_alert_open": "1 for every alert that is open.",
+    "homeostat_alerts_total": "Alerts raised.",
+    "homeostat_notices_waiting": "Notices that could not be delivered yet.",
+    "homeostat_false_alarm_budget": "Declared: false alarms per month.",
+    "homeostat_false_alarm_budget_used": "Expected false alarms that the windows of the last 30"
+    " days were allowed.",
+    "homeostat_label_delay_seconds": "How long labels took that became final last; label share"
+    " is the quantile.",
+    "homeostat_label_coverage": "Share of the requests whose labels should be final that have one.",
+    "homeostat_champion_info": "1 for the version that is the champion.",
+    "homeostat_rollout_phase": "1 for the phase of the last rollout.",
+    "homeostat_rollout_percent": "The candidate's share of the requests, in percent.",
+    "homeostat_rollouts_total": "Rollouts that ended.",
+    "homeostat_guard_harm": "How much worse the candidate is, in the guard's unit (latency: a"
+    " ratio), when it was last recorded.",
+    "homeostat_guard_harm_low": "Lower bound of homeostat_guard_harm.",
+    "homeostat_guard_harm_high": "Upper bound of homeostat_guard_harm.",
+    "homeostat_guard_limit": "Declared: the harm that is tolerated.",
+    "homeostat_guard_requests": "Observations that homeostat_guard_harm rests on.",
+    "homeostat_guard_outcome": "The guard's verdict: 0 pass, 1 inconclusive, 2 error, 3 fail.",
+    "homeostat_retrainings_total": "Retrainings that the loop started.",
+    "homeostat_runs_total": "Training runs that ended, by hand too.",
+    "homeostat_retraining_refusals_total": "Retrainings that were wanted and not admitted.",
+    "homeostat_retrainings_last_week": "Retrainings started in the last seven days.",
+    "homeostat_retrainings_per_week": "Declared: the budget of retrainings over seven days.",
+    "homeostat_retrainings_without_gain": "Retrainings since the last promotion.",
+    "homeostat_retrainings_without_gain_limit": "Declared: after so many a person is asked.",
+    "homeostat_training_running": "1 while a run of the loop's own is under way.",
+}
+KINDS = ("quality", "drift", "data", "traffic")
+"""Kinds of alerts whose counters start at 0, so that their first increase is one."""
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """The labels that became final in a window. requests: how many should have one; labelled:
+    how many have; delay: seconds from request to label, by quantile (empty without labels)."""
+
+    requests: int
+    labelled: int
+    delay: dict[float, float] = {}
+
+
+def gauges(
+    state: State,
+    project: Project,
+    *,
+    now: datetime,
+    labels: Labels | None = None,
+    problems: int = 0,
+) -> list[Gauge]:
+    """labels: of the last window, None where nobody looked. problems: of this turn."""
+    found = [
+        _gauge("homeostat_loop_last_tick_timestamp_seconds", now.timestamp()),
+        _gauge("homeostat_loop_problems", problems),
+        *_declared(project),
+        *_alerts(state),
+        *_training(state, project, now),
+        *_rollout(state),
+    ]
+    if state.window is not None:
+        found += _window(state.window, project)
+        found.append(_gauge("homeostat_false_alarm_budget_used", state.tally.budget_used(now)))
+    if labels is not None:
+        found += _labels(labels)
+    return [msgspec.structs.replace(g, labels={"model": project.name, **g.labels}) for g in found]
+
+
+def _gauge(name: str, value: float, **labels: str) -> Gauge:
+    kind = "counter" if name.endswith("_total") else "gauge"
+    return Gauge(name, float(value), labels, kind, HELP[name])
+
+
+def _declared(project: Project) -> Iterator[Gauge]:
+    drift, quality = project.monitoring.drift, project.monitoring.quality
+    yield _gauge("homeostat_drift_min_effect", drift.min_effect)
+    yield _gauge("homeostat_false_alarm_budget", drift.false_alarms_per_month)
+    if quality is not None:
+        for bound, value in (("min", quality.min), ("max", quality.max)):
+            if value is not None:
+                name = "homeostat_quality_bound"
+                yield _gauge(name, value, metric=quality.metric, bound=bound)
+
+
+def _window(window: WindowObserved, project: Project) -> Iterator[Gauge]:
+    version = window.version
+    yield _gauge("homeostat_monitor_last_window_timestamp_seconds", window.end.timestamp())
+    yield _gauge("homeostat_window_requests", window.rows)
+    yield _gauge("homeostat_window_errors", window.errors)
+    for verdict in window.verdicts:
+        yield _gauge("homeostat_monitor_outcome", verdict.outcome.rank, check=verdict.check)
+    for fault in window.data.parts:
+        if fault.figure is not None:
+            yield _gauge("homeostat_data_fault_share", fault.figure, fault=fault.check)
+    for moved in window.moved:
+        for name, value in (
+            ("model_drift_score", moved.effect),
+            ("homeostat_drift_low", moved.low),
+        ):
+            if value is not None:
+                yield _gauge(name, value, version=version, feature=moved.feature)
+    if project.monitoring.quality is not None and window.quality is not None:
+        yield from _quality(window, window.quality, project.monitoring.quality.metric)
+
+
+def _quality(window: WindowObserved, quality: Verdict, metric: str) -> Iterator[Gauge]:
+    figures = {
+        "model_accuracy": quality.figure,
+        "homeostat_quality_low": quality.low,
+        "homeostat_quality_high": quality.high,
+        "homeostat_quality_labels": quality.n,
+    }
+    if window.harm is not None:
+        figures["homeostat_quality_loss"] = window.harm.loss
+        figures["homeostat_quality_loss_low"] = window.harm.low
+        figures["homeostat_quality_loss_tolerance"] = window.harm.tolerance
+    for name, value in figures.items():
+        if value is not None:
+            yield _gauge(name, value, version=window.version, metric=metric)
+
+
+def _labels(labels: Labels) -> Iterator[Gauge]:
+    if labels.requests:
+        yield _gauge("homeostat_label_coverage", labels.labelled / labels.requests)
+    for share, seconds in labels.delay.items():
+        yield _gauge("homeostat_label_delay_seconds", seconds, share=f"{share:g}")
+
+
+def _alerts(state: State) -> Iterator[Gauge]:
+    yield _gauge("model_drift_alert_total", state.drift_alerts)
+    for alert in state.monitor.open_alerts:
+        yield _gauge("homeostat_alert_open", 1, kind=alert.kind, severity=alert.severity)
+    for kind, n in {**dict.fromkeys(KINDS, 0), **state.tally.alerts}.items():
+        yield _gauge("homeostat_alerts_total", n, kind=kind)
+    yield _gauge("homeostat_notices_waiting", len(state.monitor.notices))
+
+
+def _training(state: State, project: Project, now: datetime) -> Iterator[Gauge]:
+    rules, tally = project.retraining, state.tally
+    wanted: Counts = dict.fromkeys(rules.on, 0)
+    for trigger, n in {**wanted, **tally.runs}.items():
+        yield _gauge("homeostat_retrainings_total", n, trigger=trigger)
+    for trigger, n in {**wanted, **tally.refusals}.items():
+        yield _gauge("homeostat_retraining_refusals_total", n, trigger=trigger)
+    outcomes = dict.fromkeys(("registered", "refused", "failed"), 0)
+    for outcome, n in {**outcomes, **tally.results}.items():
+        yield _gauge("homeostat_runs_total", n, outcome=outcome)
+    week = sum(t > now - timedelta(days=7) for t in state.trained)
+    yield _gauge("homeostat_retrainings_last_week", week)
+    yield _gauge("homeostat_retrainings_per_week", rules.per_week)
+    yield _gauge("homeostat_retrainings_without_gain", state.fruitless)
+    yield _gauge("homeostat_retrainings_without_gain_limit", rules.stop_after_no_gain)
+    yield _gauge("homeostat_training_running", state.open_run is not None)
+
+
+def _rollout(state: State) -> Iterator[Gauge]:
+    if state.champion is not None:
+        yield _gauge("homeostat_champion_info", 1, version=state.champion)
+    ended = dict.fromkeys((Phase.PROMOTED.value, Phase.ROLLED_BACK.value), 0)
+    for outcome, n in {**ended, **state.tally.rollouts}.items():
+        yield _gauge("homeostat_rollouts_total", n, outcome=outcome)
+    rollout = state.rollout
+    if rollout is None:
+        return
+    for phase in Phase:
+        holds = phase is rollout.phase
+        yield _gauge("homeostat_rollout_phase", holds, candidate=rollout.candidate, phase=phase)
+    yield _gauge("homeostat_rollout_percent", rollout.percent, candidate=rollout.candidate)
+    yield from _guards(rollout)
+
+
+def _guards(rollout: Rollout) -> Iterator[Gauge]:
+    for verdict in rollout.verdicts:
+        figures = {
+            "homeostat_guard_harm": verdict.figure,
+            "homeostat_guard_harm_low": verdict.low,
+            "homeostat_guard_harm_high": verdict.high,
+            "homeostat_guard_limit": verdict.threshold,
+            "homeostat_guard_requests": verdict.n,
+            "homeostat_guard_outcome": verdict.outcome.rank,
+        }
+        for name, value in figures.items():
+            if value is not None:
+                yield _gauge(name, value, candidate=rollout.candidate, guard=verdict.check)
