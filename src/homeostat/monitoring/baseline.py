@@ -1,38 +1,49 @@
-"""What a window is compared with: each reference column, sorted once and summarised.
+"""What tables are compared with: each reference column, sorted once and summarised.
 
-A numeric column keeps its exact distribution function at no more than SAMPLE of its values, and
+A numeric column keeps its exact distribution function at no more than GRID of its values, and
 the counts of BINS bins between its own quantiles. Any other column keeps the counts of its
-frequent categories. Building costs one sort per column; comparing a window with it never sorts
+frequent categories. Building costs one sort per column; comparing a table with it never sorts
 the reference again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Kind = Literal["numeric", "categorical"]
+from homeostat.monitoring.distances import Floats
+from homeostat.monitoring.source import Frame, Source
+from homeostat.monitoring.views import FREE_TEXT, Kind, View, dated, kind_of, length_of, view
 
-SAMPLE = 100_000
+GRID = 10_000
 """Reference values at which the distribution function is kept. Fewer points than rows can only
-make the distance look smaller, never larger."""
+make the distance look smaller, never larger, and by less than 1 / GRID."""
 BINS = 10
 LEVELS = 200
 RARE = 10
 """Categories seen less often than this in the reference are kept together with unseen ones: two
 samples of one distribution also differ in which rare categories they happen to contain."""
+WHOLE = 20_000_000
+"""Rows of a column up to which the whole of it is sorted; the grid of a longer one is laid through
+every k-th row, and its distribution function counted exactly in a second pass."""
+DISTINCT = 1_000_000
+"""Distinct categories that are counted together at most; beyond it the rarest are forgotten."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Numeric(msgspec.Struct, frozen=True):
     """values: ascending and distinct, (s,). upto, below: share of the reference <= and < each.
     edges: inner edges of the bins, (b-1,); a bin is (edge, next edge]. counts: per bin, (b,).
-    n: without nulls and NaN. low, high: the reference's range."""
+    n: without nulls and NaN. scale: standard deviation of the finite values, at the grid."""
 
     name: str
     n: int
@@ -42,11 +53,16 @@ class Numeric(msgspec.Struct, frozen=True):
     below: Floats
     edges: NDArray[np.floating]
     counts: Floats
-    dtype: pl.DataType
+    view: View
+    scale: float = 0.0
 
     @property
     def kind(self) -> Kind:
         return "numeric"
+
+    @property
+    def dtype(self) -> pl.DataType:
+        return self.view.dtype
 
     @property
     def low(self) -> float | None:
@@ -67,11 +83,15 @@ class Categorical(msgspec.Struct, frozen=True):
     levels: tuple[str, ...]
     counts: Floats
     known: frozenset[str]
-    dtype: pl.DataType
+    view: View
 
     @property
     def kind(self) -> Kind:
         return "categorical"
+
+    @property
+    def dtype(self) -> pl.DataType:
+        return self.view.dtype
 
 
 Column = Numeric | Categorical
@@ -86,31 +106,72 @@ class Baseline(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
 
     @classmethod
-    def build(cls, reference: pl.DataFrame, columns: Sequence[str] | None = None) -> Baseline:
-        """Summarise `columns` (all that can be compared, if unset) of the reference."""
-        names = reference.columns if columns is None else columns
-        kinds = {name: kind_of(reference.schema[name]) for name in names}
-        return cls(
-            tuple(column(reference.get_column(name)) for name in names if kinds[name]),
-            reference.height,
-            tuple(name for name in names if kinds[name] is None),
-        )
+    def build(
+        cls,
+        reference: pl.DataFrame | Source,
+        columns: Sequence[str] | None = None,
+        single: frozenset[str] = frozenset(),
+    ) -> Baseline:
+        """Summarise `columns` (all that can be compared, if unset) of the reference. single:
+        columns that are compared with 32 bits."""
+        source = Frame(reference) if isinstance(reference, pl.DataFrame) else reference
+        names = list(source.schema) if columns is None else columns
+        kinds = {name: kind_of(source.schema[name]) for name in names}
+        wanted = [name for name in names if kinds[name]]
+        found = side_by_side(lambda name: _columns(source, name, name in single), wanted)
+        skipped = tuple(name for name in names if kinds[name] is None)
+        return cls(tuple(c for some in found for c in some), source.rows, skipped)
 
 
-def kind_of(dtype: pl.DataType) -> Kind | None:
-    """How a column is compared: instants and lengths of time as numbers, truth values as
-    categories; None: not at all. An all-null column counts as numeric."""
-    if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Null:
-        return "numeric"
-    if dtype == pl.Boolean or dtype in (pl.String, pl.Categorical, pl.Enum):
-        return "categorical"
-    return None
+def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Sorting and decoding leave the interpreter: a few columns at a time use the cores."""
+    if len(items) < 2:
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(min(4, cpu_count() or 1), thread_name_prefix="columns") as pool:
+        return list(pool.map(do, items))
 
 
-def column(series: pl.Series) -> Column:
-    if kind_of(series.dtype) == "categorical":
-        return _categorical(series)
-    return numeric(series.name, numbers(series), series.len(), series.dtype)
+def _columns(source: Source, name: str, single: bool) -> list[Column]:
+    seen = view(name, source.schema[name], single=single)
+    if seen.part == "hour" and dated(source.pieces(name)):
+        seen = msgspec.structs.replace(seen, part="value")
+    if seen.kind == "numeric":
+        return [_numeric(source, seen)]
+    found = _categorical(source, seen)
+    columns: list[Column] = [found]
+    if seen.dtype == pl.String and found.n and found.counts[-1] > FREE_TEXT * found.n:
+        columns.append(_numeric(source, length_of(seen)))
+    return columns
+
+
+def _numeric(source: Source, seen: View) -> Numeric:
+    if source.rows <= WHOLE:
+        found = [numbers(seen.of(piece)) for piece in source.pieces(seen.column)]
+        whole = found[0] if len(found) == 1 else np.sort(np.concatenate(found), kind="stable")
+        return numeric(seen.name, whole, source.rows, seen)
+    step = -(-source.rows // WHOLE)
+    some = np.sort(
+        np.concatenate([numbers(seen.of(p.gather_every(step))) for p in source.pieces(seen.column)])
+    )
+    grid = numeric(seen.name, some, some.size, seen)
+    # the grid is of every k-th row; what it counts is all of them
+    size = 0
+    upto, below = np.zeros(grid.values.size), np.zeros(grid.values.size)
+    counts = np.zeros(grid.counts.size)
+    for piece in source.pieces(seen.column):
+        values = numbers(seen.of(piece))
+        size += values.size
+        upto += np.searchsorted(values, grid.values, side="right")
+        below += np.searchsorted(values, grid.values, side="left")
+        counts += bin_counts(values, grid.edges)
+    return msgspec.structs.replace(
+        grid,
+        n=size,
+        nulls=source.rows - size,
+        upto=upto / max(size, 1),
+        below=below / max(size, 1),
+        counts=counts,
+    )
 
 
 def numbers(series: pl.Series) -> NDArray[np.floating]:
@@ -129,15 +190,13 @@ def ascending(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return found[: np.searchsorted(found, np.nan)] if found.size and np.isnan(found[-1]) else found
 
 
-def numeric(
-    name: str, found: NDArray[np.floating], rows: int, dtype: pl.DataType | None = None
-) -> Numeric:
+def numeric(name: str, found: NDArray[np.floating], rows: int, seen: View | None = None) -> Numeric:
     """found: ascending, without NaN."""
     n = int(found.size)
     values = found
-    if n > SAMPLE:
-        values = found[np.linspace(0, n - 1, SAMPLE).astype(np.int64)]
-    values = np.unique(values)
+    if n > GRID:
+        values = found[np.linspace(0, n - 1, GRID).astype(np.int64)]
+    values = values[np.append(True, values[1:] != values[:-1])] if n else values
     upto = np.searchsorted(found, values, side="right")
     below = np.searchsorted(found, values, side="left")
     # order statistics, not interpolated: an edge is a value that occurs
@@ -154,8 +213,19 @@ def numeric(
         below / size,
         edges,
         counts,
-        pl.Float64() if dtype is None else dtype,
+        view(name, pl.Float64()) if seen is None else seen,
+        _spread(values, np.diff(np.append(0, upto))),
     )
+
+
+def _spread(values: NDArray[np.floating], weights: NDArray[np.integer]) -> float:
+    """Standard deviation of the finite grid values, each with the rows up to it."""
+    finite = np.isfinite(values)
+    if not finite.any() or not weights[finite].sum():
+        return 0.0
+    kept = values[finite].astype(np.float64)
+    mean = np.average(kept, weights=weights[finite])
+    return float(np.sqrt(np.average((kept - mean) ** 2, weights=weights[finite])))
 
 
 def bin_counts(found: NDArray[np.floating], edges: NDArray[np.floating]) -> Floats:
@@ -164,29 +234,35 @@ def bin_counts(found: NDArray[np.floating], edges: NDArray[np.floating]) -> Floa
     return np.diff(np.concatenate(([0], upto, [found.size]))).astype(np.float64)
 
 
-def _categorical(series: pl.Series) -> Categorical:
-    text = series.cast(pl.String).drop_nulls()
-    found = text.value_counts(sort=True, name="n").rows()
+def _categorical(source: Source, seen: View) -> Categorical:
+    counted, n = count_levels(seen.of(p) for p in source.pieces(seen.column))
     # ties in an order that does not depend on the rows' order
-    found = sorted(found, key=lambda row: (-row[1], row[0]))
-    kept = [(level, n) for level, n in found[:LEVELS] if n >= RARE]
-    others = text.len() - sum(n for _, n in kept)
+    kept = sorted(((level, c) for level, c in counted.items() if c >= RARE), key=_frequent)
+    kept = kept[:LEVELS]
+    others = n - sum(c for _, c in kept)
     return Categorical(
-        series.name,
-        text.len(),
-        series.len() - text.len(),
+        seen.name,
+        n,
+        source.rows - n,
         tuple(level for level, _ in kept),
-        np.array([*(n for _, n in kept), others], dtype=np.float64),
-        frozenset(level for level, _ in found) if len(found) <= LEVELS else frozenset(),
-        series.dtype,
+        np.array([*(c for _, c in kept), others], dtype=np.float64),
+        frozenset(counted) if len(counted) <= LEVELS else frozenset(),
+        seen,
     )
 
 
-def level_counts(series: pl.Series, base: Categorical) -> tuple[Floats, int, int]:
-    """-> counts of the base's levels and of all others (l + 1,), nulls, values never seen (0 when
-    the reference has too many categories to tell)."""
-    text = series.cast(pl.String).drop_nulls()
-    found = dict(text.value_counts(name="n").rows())
-    counts = np.array([found.get(level, 0) for level in base.levels], dtype=np.float64)
-    unseen = sum(n for level, n in found.items() if level not in base.known) if base.known else 0
-    return np.append(counts, text.len() - counts.sum()), series.len() - text.len(), unseen
+def _frequent(level: tuple[str, int]) -> tuple[int, str]:
+    return -level[1], level[0]
+
+
+def count_levels(pieces: Iterable[pl.Series]) -> tuple[dict[str, int], int]:
+    """-> rows per category, as text, and rows that have one."""
+    total, n = pl.DataFrame(schema={"level": pl.String, "n": pl.UInt32}), 0
+    for piece in pieces:
+        text = piece.cast(pl.String).drop_nulls().alias("level")
+        n += text.len()
+        found = pl.concat([total, text.value_counts(name="n").cast({"n": pl.UInt32})])
+        total = found.group_by("level").agg(pl.col("n").sum()) if total.height else found
+        if total.height > DISTINCT:
+            total = total.sort("n", descending=True).head(DISTINCT)
+    return dict(total.rows()), n

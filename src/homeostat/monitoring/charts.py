@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from homeostat.monitoring.baseline import Floats, kind_of
+from homeostat.monitoring.distances import Floats
 from homeostat.monitoring.drift import DriftReport
+from homeostat.monitoring.views import kind_of
 
 INK = "#010203"
 BEFORE, AFTER, QUIET = "#3b82c4", "#e07b39", "#8a94a3"

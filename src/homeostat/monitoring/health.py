@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from scipy import special
 
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.drift import ColumnDrift
+from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.model import FAILED_REQUESTS
 
 ERRORS = 0.01

@@ -16,7 +16,8 @@ import polars as pl
 
 from homeostat.core.errors import BadInput, NotFound
 from homeostat.core.verdict import Outcome
-from homeostat.monitoring.drift import ColumnDrift, DriftReport, SchemaChange, compare
+from homeostat.monitoring.column import ColumnDrift
+from homeostat.monitoring.drift import DriftReport, SchemaChange, compare
 from homeostat.monitoring.spec import Drift
 
 DRAWN = 6

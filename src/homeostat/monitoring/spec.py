@@ -11,7 +11,7 @@ from homeostat.core.duration import Duration, default
 from homeostat.core.names import METRICS
 
 Positive = Annotated[float, Meta(gt=0)]
-Test = Literal["ks", "psi"]
+Test = Literal["ks", "psi", "js", "wasserstein", "hellinger", "chi2", "g", "cvm", "ad"]
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

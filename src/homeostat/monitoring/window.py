@@ -15,7 +15,8 @@ from homeostat.core.names import Arm
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.baseline import Baseline
 from homeostat.monitoring.budget import alpha_per_window
-from homeostat.monitoring.drift import ColumnDrift, DriftReport, compare_values, report
+from homeostat.monitoring.column import ColumnDrift
+from homeostat.monitoring.drift import DriftReport, compare_values, report
 from homeostat.monitoring.health import data_quality
 from homeostat.monitoring.model import Moved, WindowObserved
 from homeostat.monitoring.quality import Harm, judge
