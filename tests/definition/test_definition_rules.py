@@ -137,7 +137,12 @@ def test_parts_that_do_not_fit_together_are_mistakes(
             "will be aborted",
         ),
         ("auc: {min: 0.8}", "bias: []", "$.gates", "every model that trains"),
-        ("min: 0.75}", "min: 0.75, estimate: true}", "$.monitoring.quality.estimate", "no effect"),
+        (
+            "metric: auc, min: 0.75}",
+            "metric: calibration_error, max: 0.1, estimate: true}",
+            "$.monitoring.quality.estimate",
+            "no effect",
+        ),
         ("metric: auc, min: 0.75", "metric: auc", "$.monitoring.quality", "add `min: ...`"),
         (
             "  quality: {metric: auc, min: 0.75}\nretraining: {on: [quality]}",

@@ -130,6 +130,8 @@ def _status(found: Status) -> Iterator[str]:
     yield f"watched     {watched}"
     for verdict in found.monitors:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
+    if found.estimate is not None:
+        yield f"            {coloured('guess', 'dim')} {found.estimate.sentence}"
     for alert in found.alerts:
         colour = "red" if alert.severity == "critical" else "yellow"
         yield f"{coloured('ALERT', colour)}       {alert.sentence} (since {when(alert.since)})"

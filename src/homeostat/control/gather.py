@@ -73,14 +73,15 @@ def monitor(
 
 def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFrame:
     """The requests that a version scored in the quality window (as champion or canary, or in the
-    shadow: they are the same requests) and whose labels had matured by `end`, as known then."""
+    shadow: they are the same requests) and whose labels had time to mature by `end`, as known
+    then; null where the outcome is not known."""
     spec, matures = platform.project.monitoring, platform.project.data.label.matures_after
     until = end - matures
     rows = platform.log.read(platform.stream, quality_since(spec, until), until)
     rows = rows.filter((pl.col("version") == version) & pl.col("score").is_not_null())
     rows = rows.unique("id", keep="first", maintain_order=True)
     labels = platform.labels.as_known(end, rows["id"]).select("id", "label")
-    return rows.join(labels, on="id").drop_nulls("label")
+    return rows.join(labels, on="id", how="left", maintain_order="left")
 
 
 def labels(platform: Platform, end: datetime) -> Labels:

@@ -12,6 +12,7 @@ from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
+from homeostat.monitoring.estimate.model import Estimated
 from homeostat.rollout.model import Phase, Rollout
 
 
@@ -71,7 +72,8 @@ class AlertView(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Everything `homeostat status` shows. next: what a person may do now."""
+    """Everything `homeostat status` shows. next: what a person may do now. estimate: what quality
+    may be, without labels: no measurement, and no verdict."""
 
     model: str
     at: datetime
@@ -85,6 +87,7 @@ class Status(msgspec.Struct, frozen=True):
     alerts: tuple[AlertView, ...]
     retraining: Retraining
     next: str
+    estimate: Estimated | None = None
 
 
 def status(platform: Platform) -> Status:
@@ -106,6 +109,7 @@ def status(platform: Platform) -> Status:
         ),
         retraining=_retraining(platform, state, now),
         next=_next(state),
+        estimate=monitor.estimate,
     )
 
 

@@ -218,10 +218,11 @@ def _warn_quality(project: Project, given: Collection[Where]) -> Iterator[Mistak
             "neither a bound nor a `tolerance`: no level of quality starts a retraining by itself",
             remedy=f"add `{bound}: ...`",
         )
-    if quality.estimate:
+    if quality.estimate and quality.metric == "calibration_error":
         yield Mistake(
             ("monitoring", "quality", "estimate"),
-            "quality is not yet estimated without labels; this has no effect in this version",
+            "the calibration error cannot be estimated without labels; this has no effect",
+            remedy="estimate another metric, such as auc",
         )
 
 

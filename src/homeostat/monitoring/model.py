@@ -9,6 +9,7 @@ import msgspec
 from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.quality import Harm
 
 KEPT = 200
@@ -35,7 +36,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
 
     version: the champion that it is compared with. rows: requests, errors: those that failed.
     moved: the most moved features, at most ten. largest_effect: over all of them. alpha: what the
-    window was allowed to spend on false alarms."""
+    window was allowed to spend on false alarms. estimate: what quality may be, without labels; it
+    decides nothing."""
 
     start: datetime
     end: datetime
@@ -49,6 +51,7 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     moved: tuple[Moved, ...] = ()
     largest_effect: float | None = None
     alpha: float = 0.05
+    estimate: Estimated | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -133,7 +136,7 @@ class MonitorState(msgspec.Struct, frozen=True):
     """version: whom the last window was about. drift, data, quality: the last verdicts that were
     not inconclusive, on this version (the last one at all, if none was). *_since: the end of the
     first window that failed. empty: windows without traffic in a row. notices: not yet delivered.
-    windows: the last KEPT, oldest first."""
+    windows: the last KEPT, oldest first. estimate: the last window's guess at quality."""
 
     last_end: datetime | None = None
     version: str | None = None
@@ -150,6 +153,7 @@ class MonitorState(msgspec.Struct, frozen=True):
     open_alerts: tuple[Alert, ...] = ()
     notices: tuple[Notice, ...] = ()
     windows: tuple[Figures, ...] = ()
+    estimate: Estimated | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -216,6 +220,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         empty=empty,
         empty_since=_since(state.empty_since, empty > 0, window.start),
         windows=(*state.windows, figures)[-KEPT:],
+        estimate=window.estimate,
     )
 
 

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import METRICS, Metric
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.corrected import UNREACHED, Corrected, corrected, needs_correction
+from homeostat.monitoring.estimate.masses import SUPPORTED
 from homeostat.monitoring.spec import Quality
 
 MIN_LABELS = 30
@@ -46,14 +48,26 @@ def live_quality(
     k: int = 100,
     baseline: Estimate | float | None = None,
     alpha: float = 0.05,
+    propensity: ArrayLike | None = None,
 ) -> Verdict:
-    """label: 0/1, shape (n,), final ones only. score: (n,). threshold: a score from it on is an
-    alert. alpha: one minus the confidence of the interval.
+    """label: final ones, 0/1, or NaN where the outcome is not known, shape (n,). score: (n,).
+    threshold: a score from it on is an alert. alpha: one minus the confidence of the interval.
+    propensity: with which probability the outcome could become known, (n,); 1 if unset.
 
     FAIL only when the whole interval is beyond `min` or `max`, or shows a loss above the declared
     tolerance; PASS when the figure itself is on the right side; INCONCLUSIVE between, and with
-    too few labels. Assumes independent rows."""
-    return judge(label, score, spec, threshold=threshold, k=k, baseline=baseline, alpha=alpha)[0]
+    too few labels. Where outcomes are not known the figure is doubly robust (`corrected`), and
+    INCONCLUSIVE where it cannot be. Assumes independent rows."""
+    return judge(
+        label,
+        score,
+        spec,
+        threshold=threshold,
+        k=k,
+        baseline=baseline,
+        alpha=alpha,
+        propensity=propensity,
+    )[0]
 
 
 def judge(
@@ -65,20 +79,44 @@ def judge(
     k: int = 100,
     baseline: Estimate | float | None = None,
     alpha: float = 0.05,
+    propensity: ArrayLike | None = None,
 ) -> tuple[Verdict, Harm | None]:
     """As `live_quality`, with what was lost against the baseline (None where not measured)."""
     labels, scores = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    few = _too_few(labels, spec.metric)
+    chance = np.ones(labels.size) if propensity is None else np.asarray(propensity, np.float64)
+    known = ~np.isnan(labels)
+    n = int(known.sum())
+    few = _too_few(labels[known], spec.metric)
     if few is not None:
-        return Verdict("quality", Outcome.INCONCLUSIVE, few, n=labels.size), None
-    found = measure(
-        labels, scores, threshold=threshold, k=k, confidence=1 - alpha, only=(spec.metric,)
-    )[spec.metric]
+        return Verdict("quality", Outcome.INCONCLUSIVE, few, n=n), None
+    fixed: Corrected | None = None
+    if spec.metric in SUPPORTED and needs_correction(labels, chance):
+        fixed = corrected(
+            spec.metric, labels, scores, chance, threshold=threshold, k=k, confidence=1 - alpha
+        )
+        found = fixed.robust
+    else:
+        found = measure(
+            labels[known],
+            scores[known],
+            threshold=threshold,
+            k=k,
+            confidence=1 - alpha,
+            only=(spec.metric,),
+        )[spec.metric]
+    if fixed is not None and fixed.unreached > UNREACHED:
+        text = f"no outcome is known of rows like {fixed.unreached:.0%} of the traffic, so that "
+        text += f"{spec.metric} cannot be told: let some of them through (exploration)"
+        return Verdict("quality", Outcome.INCONCLUSIVE, text, n=n), None
     if found.value is None or found.low is None or found.high is None:
-        text = f"{spec.metric} is not defined on these {labels.size:,} labels"
-        return Verdict("quality", Outcome.INCONCLUSIVE, text, n=labels.size), None
+        text = f"{spec.metric} is not defined on these {n:,} labels"
+        return Verdict("quality", Outcome.INCONCLUSIVE, text, n=n), None
     lost = harm(found, baseline, spec)
-    return _verdict(found, lost, spec), lost
+    verdict = _verdict(found, lost, spec)
+    if fixed is not None:
+        sentence = f"{verdict.sentence}; {fixed.sentence}"
+        verdict = msgspec.structs.replace(verdict, sentence=sentence)
+    return verdict, lost
 
 
 def harm(live: Estimate, baseline: Estimate | float | None, spec: Quality) -> Harm | None:

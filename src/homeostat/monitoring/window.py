@@ -17,14 +17,16 @@ from homeostat.monitoring.baseline import Baseline
 from homeostat.monitoring.budget import alpha_per_window
 from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.drift import DriftReport, compare_values, report
+from homeostat.monitoring.estimate.model import Estimated
+from homeostat.monitoring.estimate.service import Estimator, Rows
 from homeostat.monitoring.health import data_quality
 from homeostat.monitoring.model import Moved, WindowObserved
 from homeostat.monitoring.quality import Harm, judge
-from homeostat.monitoring.spec import MonitoringSpec
+from homeostat.monitoring.spec import MonitoringSpec, Quality
 
 CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
-SCORE, LABEL = "score", "label"
+SCORE, LABEL, PROPENSITY = "score", "label", "propensity"
 MOST_MOVED = 10
 MONITORS = 3
 """drift, data quality and live quality share a window's alpha equally."""
@@ -64,11 +66,13 @@ class Reference(msgspec.Struct, frozen=True):
 
     features: in the model's order. baseline: of the features, over the training and the test
     period (a test period alone may be a Sunday), and of the score, over the test set. quality:
-    the declared metric on the test set, with its interval; None where no quality is declared."""
+    the declared metric on the test set, with its interval; None where no quality is declared.
+    estimator: of that metric without labels, where that is declared."""
 
     features: tuple[str, ...]
     baseline: Baseline
     quality: Estimate | None
+    estimator: Estimator | None = None
 
     @classmethod
     def build(
@@ -94,7 +98,9 @@ class Reference(msgspec.Struct, frozen=True):
         tested = reference.drop_nulls([SCORE, LABEL])
         scores = Baseline.build(tested.select(pl.col(SCORE).cast(pl.Float64)))
         baseline = Baseline.build(inputs)
-        quality = None
+        quality, estimator = None, None
+        if spec.quality is not None and spec.quality.estimate:
+            estimator = _estimator(tested, features, spec.quality, threshold, k)
         if spec.quality is not None:
             quality = measure(
                 tested.get_column(LABEL).to_numpy(),
@@ -105,7 +111,7 @@ class Reference(msgspec.Struct, frozen=True):
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
         whole = Baseline((*baseline.columns, *scores.columns), baseline.rows)
-        return cls(tuple(features), whole, quality)
+        return cls(tuple(features), whole, quality, estimator)
 
 
 def level(spec: MonitoringSpec) -> float:
@@ -131,7 +137,8 @@ def observe(
     predictions: rows of `core.records.PREDICTIONS`; those outside of the window, and shadow
     scores, are left out. reference: the version's test set, built once (or a table, with the
     names of its features). matured: prediction rows of the quality window joined with their final
-    `label` (`version`, `score`, `label`), each request once; only those that this version scored
+    `label` (`version`, `score`, `label`, and `propensity` where the log has it), each request
+    once, with a null label where the outcome is not known; only those that this version scored
     count, in the shadow too: they are the same requests.
     """
     if isinstance(reference, pl.DataFrame):
@@ -159,6 +166,7 @@ def observe(
         tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
         max((c.effect for c in columns if c.effect is not None), default=None),
         alpha * MONITORS,
+        _estimated(answered, matured, reference, version),
     )
 
 
@@ -169,9 +177,7 @@ def _compare(
     width = len(reference.features)
     fits = answered.filter(pl.col("features").list.len() == width)
     own = answered.filter(pl.col("version") == version).get_column(SCORE)
-    table = np.empty((0, width), dtype=np.float32)
-    if fits.height:
-        table = fits.get_column("features").explode().to_numpy().reshape(-1, width)
+    table = _matrix(fits, width)
     values: dict[str, pl.Series | np.ndarray] = {
         name: table[:, i] for i, name in enumerate(reference.features)
     }
@@ -204,15 +210,55 @@ def _quality(
         return None, None
     if matured is None or matured.height == 0:
         return Verdict("quality", Outcome.INCONCLUSIVE, "no final labels yet", n=0), None
-    own = matured.filter(
-        (pl.col("version") == version) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
-    )
+    own = matured.filter((pl.col("version") == version) & pl.col(SCORE).is_not_null())
     return judge(
-        own.get_column(LABEL).to_numpy(),
+        own.get_column(LABEL).cast(pl.Float64).fill_null(float("nan")).to_numpy(),
         own.get_column(SCORE).to_numpy(),
         spec.quality,
         threshold=threshold,
         k=k,
         baseline=reference.quality,
         alpha=alpha,
+        propensity=own.get_column(PROPENSITY).to_numpy() if PROPENSITY in own.columns else None,
     )
+
+
+def _matrix(rows: pl.DataFrame, width: int) -> np.ndarray:
+    """The features of rows that have `width` of them, (n, width)."""
+    if not rows.height:
+        return np.empty((0, width), dtype=np.float32)
+    return rows.get_column("features").explode().to_numpy().reshape(-1, width)
+
+
+def _estimator(
+    tested: pl.DataFrame, features: Sequence[str], quality: Quality, threshold: float, k: int
+) -> Estimator | None:
+    """None where the test rows have one class only, and nothing can be learnt from them."""
+    label = tested.get_column(LABEL).cast(pl.Float64).to_numpy()
+    if not 0 < label.sum() < label.size:
+        return None
+    inputs = tested.select(features).cast(pl.Float64).to_numpy()
+    score = tested.get_column(SCORE).cast(pl.Float64).to_numpy()
+    return Estimator(Rows(inputs, score, label), quality.metric, threshold=threshold, k=k)
+
+
+def _estimated(
+    answered: pl.DataFrame, matured: pl.DataFrame | None, reference: Reference, version: str
+) -> Estimated | None:
+    """Of the champion's own answers; None where it is not declared."""
+    if reference.estimator is None:
+        return None
+    width = len(reference.features)
+
+    def rows(table: pl.DataFrame) -> Rows:
+        own = (pl.col("version") == version) & pl.col(SCORE).is_not_null()
+        table = table.filter(own & (pl.col("features").list.len() == width))
+        label = None
+        if LABEL in table.columns:
+            table = table.drop_nulls(LABEL)
+            label = table.get_column(LABEL).to_numpy()
+        return Rows(_matrix(table, width).astype(float), table.get_column(SCORE).to_numpy(), label)
+
+    has_features = matured is not None and "features" in matured.columns
+    final = rows(matured) if has_features and matured is not None else None
+    return reference.estimator.estimate(rows(answered), final)
