@@ -31,6 +31,39 @@ def test_counts_of_all_slots_are_summed_and_continue_after_a_restart(tmp_path: P
     assert sums.series["m", "2", "canary"][:2] == [0, 2]
 
 
+def test_what_a_killed_worker_had_under_way_has_failed(tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "0")
+    for status in (200, 400, 429, 503, 504, 500, 302):
+        counters.began()
+        counters.ended(status)
+    counters.began()
+    counters.began()
+    before = total(tmp_path).globals
+    assert before["requests"] == 9
+    assert (before["answered"], before["shed"], before["failed"], before["lost"]) == (2, 3, 2, 0)
+    Counters(tmp_path / "0")  # the next worker takes the slot over
+    Counters(tmp_path / "0")
+    after = total(tmp_path).globals
+    assert (after["answered"], after["shed"], after["failed"], after["lost"]) == (2, 3, 4, 2)
+
+
+@given(requests=st.lists(st.tuples(st.integers(1, 50), st.floats(0, 20)), min_size=1))
+def test_counting_together_is_counting_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, float]]
+) -> None:
+    one, all = (tmp_path_factory.mktemp(name) for name in ("one", "all"))
+    for n, seconds in requests:
+        Counters(one / "0").series("m", "1", "champion").answered(n, seconds)
+    rows, times = map(list, zip(*requests, strict=True))
+    Counters(all / "0").series("m", "1", "champion").answered_all(rows, times)
+    for folder in (one, all):
+        values = total(folder).series["m", "1", "champion"]
+        assert values[0] == sum(rows) == sum(values[3:])
+    assert total(one).series["m", "1", "champion"] == pytest.approx(
+        total(all).series["m", "1", "champion"]
+    )
+
+
 def test_a_series_too_many_is_counted_without_its_name(tmp_path: Path) -> None:
     counters = Counters(tmp_path / "0")
     counters.series("", "", "").failed(1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from homeostat.serving.segment import (
     HEADER,
     LabelRecord,
     Name,
+    PredictionBlock,
     PredictionRecord,
     Record,
     Segment,
@@ -47,6 +49,27 @@ label = st.builds(
     LabelRecord, id=text, label=st.floats(0, 1), time=st.integers(), known=st.integers(), model=text
 ).filter(lambda r: abs(r.time) < 2**63 and abs(r.known) < 2**63)
 records = st.lists(prediction | label, max_size=8)
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> PredictionBlock:
+    counts = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    n, k = sum(counts), len(counts)
+    width = draw(st.integers(0, 3))
+    singles = n == k
+    first = draw(st.integers(0, 9)) if k == 1 and not singles else None
+    per_row = st.lists(text, min_size=n, max_size=n)
+    return PredictionBlock(
+        draw(st.integers(0, 2**62)), "m", "1", "champion", 0.9,
+        draw(st.lists(text, min_size=k, max_size=k)),
+        [] if singles else counts,
+        draw(st.lists(st.floats(0, 9), min_size=k, max_size=k)),
+        np.arange(n * width, dtype="<f4").tobytes(),
+        np.linspace(0, 1, n, dtype="<f4").tobytes(),
+        draw(st.just([]) | per_row),
+        draw(st.just([]) | st.lists(st.floats(0, 1), min_size=n, max_size=n)),
+        first,
+    )  # fmt: skip
 
 
 def fill(folder: Path, rows: list[Record], name: str = "0-w") -> Segment:
@@ -237,6 +260,41 @@ def test_with_no_room_on_the_disk_records_are_counted_and_labels_refused(
     log.close()
     assert dropped.n == 2
     assert everything(*folders) == ["id3"]
+
+
+@given(block=blocks(), rows=records)
+def test_a_block_reads_as_one_record_per_row(
+    folder: Path, block: PredictionBlock, rows: list[Record]
+) -> None:
+    segment = fill(folder, rows)
+    assert segment.append(frame(block), predictions=block.rows)
+    kept = [r for r in rows if isinstance(r, PredictionRecord)]
+    data = read_bytes(segment.path)
+    read = list(predictions(data))
+    assert read[: len(kept)] == kept
+    assert labels(data)[0] == [r for r in rows if isinstance(r, LabelRecord)]
+    assert read_counts(segment.path).predictions == len(read)
+    mine = read[len(kept) :]
+    assert len(mine) == block.rows
+    assert b"".join(r.features for r in mine) == block.features
+    assert [r.score for r in mine] == np.frombuffer(block.scores, "<f4").tolist()
+    assert [r.inputs for r in mine] == (block.inputs or [None] * block.rows)
+    assert [r.propensity for r in mine] == (block.propensities or [1.0] * block.rows)
+    ids = []
+    for k, id in enumerate(block.ids):
+        n, first = block.counts[k] if block.counts else 1, block.first or 0
+        alone = n == 1 and block.first is None
+        ids += [id] if alone else [f"{id}/{first + i}" for i in range(n)]
+    assert [r.id for r in mine] == ids
+    segment.seal(folder)
+    (folder / "0-w-00000001.sealed").unlink()
+
+
+def test_a_segment_of_before_there_were_blocks_is_read(tmp_path: Path) -> None:
+    segment = fill(tmp_path, [a_prediction(1)])
+    old = b"HSTSEG01" + read_bytes(segment.path)[8:]
+    segment.seal(tmp_path)
+    assert list(predictions(old)) == [a_prediction(1)]
 
 
 def test_records_of_before_there_were_inputs_and_propensities_are_read(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge
 from homeostat.core.records import LABELS
 from homeostat.core.route import BUCKETS, PAIRING_SALT, Challenger, Route, assign, bucket
-from homeostat.serving.engine import EXPLORE_SALT
 from homeostat.serving.keeper import Keeper
+from homeostat.serving.records import EXPLORE_SALT
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 

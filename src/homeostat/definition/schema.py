@@ -80,6 +80,7 @@ _MORE = {
     "ServingSpec.max_rows": "Requests with more rows are refused with 413.",
     "ServingSpec.max_body": "Requests with a larger body (bytes) are refused with 413.",
     "ServingSpec.replicas": "How many answer.",
+    "ServingSpec.limit": "Rates of requests beyond which some are refused with 429.",
     "ServingSpec.target": "When replicas are added.",
     "QualityGuard.metric": "The per-request loss that is compared.",
     "Guards.quality": "Holds the candidate's loss on matured labels against the champion's.",

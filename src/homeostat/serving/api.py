@@ -14,8 +14,9 @@ from homeostat import __version__
 from homeostat.core.errors import BadInput
 from homeostat.serving.codec import OUTPUT, Rows, TooManyRows, read_v1, read_v2, write_v1, write_v2
 from homeostat.serving.counters import Counters
-from homeostat.serving.engine import Answer, Engine, Job, Reply
+from homeostat.serving.engine import Engine
 from homeostat.serving.exchange import Exchange
+from homeostat.serving.jobs import Answer, Job, Reply
 from homeostat.serving.labels import read_labels
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.routes import Routes, Served

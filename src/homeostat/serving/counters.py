@@ -1,7 +1,8 @@
 """Counters in shared memory, one file per worker slot, summed when somebody asks.
 
 Adding is a store into the worker's own file: no lock, and nothing is lost or reset when a worker
-is killed and started again.
+is killed and started again. What it had taken in and not ended is then counted as failed, so that
+requests = answered + shed + failed holds exactly whenever none is under way.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from bisect import bisect_left
+from operator import mul
 from pathlib import Path
 
 import msgspec
@@ -18,15 +20,24 @@ BOUNDS = (
 )  # fmt: skip
 """Upper bounds of the latency histogram, seconds."""
 
-GLOBALS = ("log_dropped", "shadow_skipped", "labels", "requests")
+GLOBALS = (
+    "log_dropped", "shadow_skipped", "labels", "requests", "answered", "shed", "failed", "lost",
+    "expired"
+)  # fmt: skip
+SHED = frozenset({429, 503, 504})
+"""Statuses of requests that were not computed because there was too much to do."""
 
-_MAGIC = 0x31435453_48000001
+_MAGIC = 0x31435453_48000002
 _HEAD = 64  # words: magic, number of series, then the globals
 _KEY = 64  # words: length in bytes, then the key
 _VALUES = 3 + len(BOUNDS) + 1  # predictions, errors, sum (a double), histogram
 _SERIES = _KEY + _VALUES
 _CAPACITY = 1000
 _WORDS = _HEAD + _CAPACITY * _SERIES
+
+_REQUESTS, _ANSWERED, _SHED, _FAILED, _LOST = (
+    2 + GLOBALS.index(name) for name in ("requests", "answered", "shed", "failed", "lost")
+)
 
 Key = tuple[str, str, str]
 
@@ -45,6 +56,18 @@ class Series:
         word[at] += rows
         self._double[at + 2] += seconds * rows
         word[at + 3 + bisect_left(BOUNDS, seconds)] += rows
+
+    def answered_all(self, rows: list[int], seconds: list[float]) -> None:
+        """Several requests at once: `rows[k]` predictions, each `seconds[k]` after request k."""
+        at, word = self._at, self._word
+        word[at] += sum(rows)
+        self._double[at + 2] += sum(map(mul, rows, seconds))
+        buckets: dict[int, int] = {}
+        for n, taken in zip(rows, seconds, strict=True):
+            place = bisect_left(BOUNDS, taken)
+            buckets[place] = buckets.get(place, 0) + n
+        for place, n in buckets.items():
+            word[at + 3 + place] += n
 
     def failed(self, rows: int) -> None:
         self._word[self._at + 1] += rows
@@ -69,6 +92,7 @@ class Counters:
         if self._word[0] != _MAGIC:
             self._word[1] = 0
             self._word[0] = _MAGIC
+        self._settle()
         self._series: dict[Key, Series] = {
             key: Series(self._word, self._double, at) for key, at in _keys(self._map)
         }
@@ -76,6 +100,23 @@ class Counters:
     def add(self, name: str, n: int = 1) -> None:
         """Add to one of GLOBALS."""
         self._word[2 + GLOBALS.index(name)] += n
+
+    def began(self) -> None:
+        """A request of whatever kind has been taken in."""
+        self._word[_REQUESTS] += 1
+
+    def ended(self, status: int) -> None:
+        """How it ends is decided; call it once, before its answer is written."""
+        at = _ANSWERED if status < 400 else _SHED if status in SHED else _FAILED
+        self._word[at] += 1
+
+    def _settle(self) -> None:
+        """What the former worker of this slot had under way when it was killed has failed."""
+        word = self._word
+        under_way = word[_REQUESTS] - word[_ANSWERED] - word[_SHED] - word[_FAILED]
+        if under_way > 0:
+            word[_LOST] += under_way
+            word[_FAILED] += under_way
 
     def series(self, model: str, version: str, arm: str) -> Series:
         key = (model, version, arm)

@@ -4,115 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, HomeostatError
-from homeostat.core.route import BUCKETS, Assignment, bucket
-from homeostat.core.servable import Field
-from homeostat.serving.batch import Batch, Inputs, Matrix, join, log_inputs, part, score, stack
+from homeostat.core.route import BUCKETS, bucket
+from homeostat.serving.admission import Admission, Refused
+from homeostat.serving.batch import Batch, Matrix, join, part, score, stack
 from homeostat.serving.counters import Counters
+from homeostat.serving.jobs import Answer, Job, Refusal, inputs_for
 from homeostat.serving.log import SegmentLog
-from homeostat.serving.routes import Served
+from homeostat.serving.records import EXPLORE_SALT, answered, failed
 from homeostat.serving.runtime import Columns, LoadedModel
 from homeostat.serving.segment import PredictionRecord, frame
 from homeostat.serving.shadow import Shadows
+from homeostat.serving.spec import ServingSpec
 
 ALONE = 256
-"""A request of more rows runs by itself, so that it cannot hold up or spoil the small ones."""
+"""A request of more rows runs by itself, in a thread: it holds up nobody's small ones."""
+SLICE = 1024
+"""Rows of a large request that are converted and scored at a time."""
 
 NO_NUMBER = "the model returned no number"
-EXPLORE_SALT = "explore"
-"""Which requests are let through all the same is a pure function of their id."""
+LATE = "the deadline had passed before the request could be computed"
 
-
-class Refusal(Protocol):
-    """Where the refusal of a request goes."""
-
-    def fail(self, status: int, message: str) -> None: ...
-
-
-class Reply(Refusal, Protocol):
-    """Where the answer to a request goes, once."""
-
-    def answer(self, job: Job, answer: Answer) -> None:
-        """Encode the answer and send it; called after it is in the log and counted."""
-
-
-class Rows(Protocol):
-    """The rows of a request as they were sent. Both methods raise BadInput; `order` is what
-    positions mean (the champion's inputs)."""
-
-    @property
-    def n(self) -> int: ...
-
-    def matrix(
-        self, inputs: tuple[str, ...], order: tuple[str, ...]
-    ) -> list[float] | NDArray[np.float32]:
-        """Flat values (n x d), or a matrix (n, d), in the order of `inputs`."""
-
-    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> Columns:
-        """An array per field, (n, *shape) of its dtype."""
-
-
-class Answer:
-    """What a version said to one request.
-
-    scores (n) as Python numbers, and `array` the same as float32; results: further outputs,
-    (n, *shape) each. explore: this request is let through although a score is at or above the
-    threshold, so that its true outcome becomes known.
-    """
-
-    __slots__ = ("array", "explore", "results", "scores", "version")
-
-    def __init__(
-        self,
-        version: str,
-        scores: list[float],
-        array: NDArray[np.float32],
-        results: Columns,
-        explore: bool,
-    ) -> None:
-        self.version, self.scores, self.array = version, scores, array
-        self.results, self.explore = results, explore
-
-
-class Job:
-    """One request, parsed and assigned, waiting for its scores."""
-
-    __slots__ = ("chosen", "id", "inputs", "model", "n", "reply", "rows", "served", "started")
-
-    def __init__(
-        self,
-        reply: Reply,
-        served: Served,
-        model: LoadedModel,
-        chosen: Assignment,
-        rows: Rows,
-        id: str,
-        started: float,
-    ) -> None:
-        """Raises BadInput when the rows are not what the model takes."""
-        self.reply, self.served, self.model, self.chosen = reply, served, model, chosen
-        self.rows, self.n, self.id, self.started = rows, rows.n, id, started
-        self.inputs = inputs_for(model, rows, served.order)
-
-
-def inputs_for(model: LoadedModel, rows: Rows, order: tuple[str, ...]) -> Inputs:
-    """The rows as `model` takes them. Raises BadInput."""
-    if model.plain:
-        return rows.matrix(model.inputs, order)
-    return rows.typed(model.columns, order)
+Scored = tuple[Batch, Matrix, Columns]
 
 
 class Engine:
     """Micro-batches per version; writes the log and the counters before an answer leaves.
 
-    now_us: the data plane's clock, microseconds since the epoch. explore: share of the requests
-    at or above the threshold that are let through (`serving.explore`).
+    What arrives in one tick of the event loop is answered at its end, in one run per version and
+    probability of assignment; never more rows at once than `pace` allows, the rest in the next
+    tick. now_us: the data plane's clock, microseconds since the epoch.
     """
 
     def __init__(
@@ -121,20 +48,39 @@ class Engine:
         log: SegmentLog,
         counters: Counters,
         now_us: Callable[[], int],
-        explore: float = 0.0,
+        spec: ServingSpec,
+        workers: int = 1,
     ) -> None:
         self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
-        self._explore = explore
-        self._pending: dict[LoadedModel, list[Job]] = {}
+        self._explore = spec.explore
+        self._admission = Admission(spec, workers)
+        self._pending: dict[int, list[Job]] = {}  # by the assignment that a route made once
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="large")
+        self._rows = 0
         self.in_flight = 0
         self.shadows = Shadows(loop, log, counters, now_us)
 
+    def admit(self, client: str, now: float) -> Refused | None:
+        """Why a request of this client is not let in now; None when it is."""
+        return self._admission.refused(client, self.in_flight, self._rows, now)
+
     def submit(self, job: Job) -> None:
-        """Answered at the end of this tick of the event loop."""
+        """Answered at the end of this tick of the event loop, or later when it is large."""
+        self.in_flight += 1
+        self._rows += job.n
+        if job.n > ALONE:
+            self._loop.run_in_executor(self._thread, _large, job).add_done_callback(
+                lambda done: self._scored_large(job, done)  # type: ignore[arg-type]
+            )
+            return
         if not self._pending:
             self._loop.call_soon(self._flush)
-        self._pending.setdefault(job.model, []).append(job)
-        self.in_flight += 1
+        key = id(job.chosen)
+        waiting = self._pending.get(key)
+        if waiting is None:
+            self._pending[key] = [job]
+        else:
+            waiting.append(job)
 
     def refuse(
         self, model: str, reply: Refusal, status: int, message: str, started: float, id: str
@@ -151,161 +97,156 @@ class Engine:
         self._counters.series(model, "", "").failed(1)
         reply.fail(status, message)
 
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self.shadows.close()
+
+    # ------------------------------------------------------------ runs
+
     def _flush(self) -> None:
         pending, self._pending = self._pending, {}
-        for model, jobs in pending.items():
-            small = [job for job in jobs if job.n <= ALONE]
-            if small:
-                self._run(model, small)
-            for job in jobs:
-                if job.n > ALONE:
-                    self._run(model, [job])
-            self.in_flight -= len(jobs)
+        for key, jobs in pending.items():
+            model = jobs[0].model
+            pace = model.pace
+            if len(jobs) > 1 and sum(job.n for job in jobs) > pace.limit:
+                jobs, rest = _split(jobs, pace.limit)
+                if rest:
+                    self._pending[key] = rest
+            started = perf_counter()
+            ran = self._run(model, self._timely(jobs, started))
+            pace.ran(ran, perf_counter() - started)
+        if self._pending:
+            self._loop.call_soon(self._flush)
 
-    def _run(self, model: LoadedModel, jobs: list[Job]) -> None:
+    def _timely(self, jobs: list[Job], now: float) -> list[Job]:
+        """Those whose deadline has not passed; the others are refused."""
+        for job in jobs:
+            if job.deadline is not None and job.deadline <= now:
+                break
+        else:
+            return jobs
+        late = [job for job in jobs if job.deadline is not None and job.deadline <= now]
+        for job in late:
+            self._counters.add("expired")
+            self._refuse(job, 504, LATE)
+        return [job for job in jobs if job not in late]
+
+    def _run(self, model: LoadedModel, jobs: list[Job]) -> int:
+        """Score and answer; -> how many rows."""
+        if not jobs:
+            return 0
         x: Batch
         if model.plain:
             x = stack([job.inputs for job in jobs], model.width)
             if not np.isfinite(x).all():
-                jobs = self._finite(jobs, x)
-                if jobs:
-                    self._run(model, jobs)
-                return
+                return self._run(model, self._finite(jobs, x))
         else:
             x = join([job.inputs for job in jobs])
         try:
             scores, results = score(model, x)
         except HomeostatError as error:
             if len(jobs) > 1:
-                for job in jobs:
-                    self._run(model, [job])
-                return
-            self._failed(jobs[0], x, str(error), None)
-            return
-        if not np.isfinite(scores).all():
+                return sum(self._run(model, [job]) for job in jobs)
+            self._fail(jobs[0], x, str(error), None)
+            return jobs[0].n
+        if np.isfinite(scores).all():
+            self._answer(jobs, x, scores, results)
+        else:
             self._answer_one_by_one(jobs, x, scores, results)
-            return
-        self._answer(model, jobs, x, scores, results)
+        return len(scores)
 
-    def _answer(
-        self,
-        model: LoadedModel,
-        jobs: list[Job],
-        x: Batch,
-        scores: NDArray[np.float32],
-        results: Columns,
-    ) -> None:
-        now, clock = self._now_us(), perf_counter()
-        version, values = model.version, scores.tolist()
-        features, inputs = log_inputs(model, x)
-        frames: list[bytes] = []
-        explored = [False] * len(jobs)
-        at = 0
-        for i, job in enumerate(jobs):
-            n, chosen, latency = job.n, job.chosen, clock - job.started
-            explore = self._explores(job.id)
-            for k in range(n):
-                row = at + k
-                alert = values[row] >= model.threshold
-                explored[i] |= explore and alert
-                frames.append(
-                    frame(
-                        PredictionRecord(
-                            job.id if n == 1 else f"{job.id}/{k}",
-                            now,
-                            job.served.model,
-                            version,
-                            chosen.arm,
-                            chosen.probability,
-                            latency,
-                            features[row],
-                            values[row],
-                            None,
-                            inputs[row] if inputs else None,
-                            self._explore if alert and self._explore else 1.0,
-                        )
-                    )
-                )
-            at += n
+    def _scored_large(self, job: Job, done: Future[Scored]) -> None:
+        error = done.exception()
+        if error is None:
+            x, scores, results = done.result()
+            self._answer_one_by_one([job], x, scores, results)
+        elif isinstance(error, TimeoutError):
+            self._counters.add("expired")
+            self._refuse(job, 504, LATE)
+        elif isinstance(error, BadInput):
+            self._refuse(job, 400, str(error))
+        elif isinstance(error, HomeostatError):
+            plain = job.model.plain
+            rows = stack([job.inputs], job.model.width) if plain else join([job.inputs])
+            self._fail(job, rows, str(error), None)
+        else:
+            raise error
+
+    # ------------------------------------------------------------ answers
+
+    def _answer(self, jobs: list[Job], x: Batch, scores: Matrix, results: Columns) -> None:
+        clock = perf_counter()
+        first, values = jobs[0], scores.tolist()
+        seconds = [clock - job.started for job in jobs]
         # logged, counted, answered: killed in between, nothing acknowledged is missing from the
         # counters, and nothing counted from the log
-        self._log.predictions(frames)
+        for block in answered(jobs, x, scores, seconds, self._now_us(), self._explore):
+            self._log.block(block)
+        series = self._counters.series(first.served.model, first.model.version, first.chosen.arm)
+        series.answered_all([job.n for job in jobs], seconds)
         at = 0
-        for job, explore in zip(jobs, explored, strict=True):
-            n, end = job.n, at + job.n
-            series = self._counters.series(job.served.model, version, job.chosen.arm)
-            series.answered(n, clock - job.started)
-            mine = {name: array[at:end] for name, array in results.items()}
-            job.reply.answer(job, Answer(version, values[at:end], scores[at:end], mine, explore))
-            self._pair(job, part(x, at, end))
+        for job in jobs:
+            end = at + job.n
+            explore = self._explore > 0 and self._let_through(job, values[at:end])
+            mine = part(results, at, end) if results else results
+            answer = Answer(job.model.version, values[at:end], explore, mine, scores, at)
+            self._end(job)
+            job.reply.answer(job, answer)
+            if job.served.route.canary is not None:
+                self._pair(job, part(x, at, end))
             at = end
 
-    def _explores(self, id: str) -> bool:
-        return self._explore > 0 and bucket(EXPLORE_SALT, id) < self._explore * BUCKETS
+    def _let_through(self, job: Job, scores: list[float]) -> bool:
+        drawn = bucket(EXPLORE_SALT, job.id) < self._explore * BUCKETS
+        return drawn and max(scores) >= job.model.threshold
 
     def _answer_one_by_one(
-        self, jobs: list[Job], x: Batch, scores: NDArray[np.float32], results: Columns
+        self, jobs: list[Job], x: Batch, scores: Matrix, results: Columns
     ) -> None:
         at = 0
         for job in jobs:
             end = at + job.n
             mine, rows = scores[at:end], part(x, at, end)
             if np.isfinite(mine).all():
-                self._answer(job.model, [job], rows, mine, part(results, at, end))
+                self._answer([job], rows, mine, part(results, at, end))
             else:
-                self._failed(job, rows, NO_NUMBER, mine)
+                self._fail(job, rows, NO_NUMBER, mine)
             at = end
 
-    def _failed(self, job: Job, x: Batch, why: str, scores: NDArray[np.float32] | None) -> None:
+    def _fail(self, job: Job, x: Batch, why: str, scores: NDArray[np.float32] | None) -> None:
         """The version could not score: an error for this request, and in the log."""
-        n, model, chosen = job.n, job.model, job.chosen
-        now, latency = self._now_us(), perf_counter() - job.started
-        features, inputs = log_inputs(model, x)
-        frames = []
-        for k in range(n):
-            spoilt = scores is None or not np.isfinite(scores[k])
-            record = PredictionRecord(
-                job.id if n == 1 else f"{job.id}/{k}",
-                now,
-                job.served.model,
-                model.version,
-                chosen.arm,
-                chosen.probability,
-                latency,
-                features[k],
-                None,
-                why if spoilt else "another row of the request failed",
-                inputs[k] if inputs else None,
-            )
-            frames.append(frame(record))
-        self._log.predictions(frames)
-        self._counters.series(job.served.model, model.version, chosen.arm).failed(n)
-        job.reply.fail(500, f"version {model.version} of {job.served.model}: {why}")
-        self._pair(job, x)
+        latency = perf_counter() - job.started
+        self._log.predictions(failed(job, x, why, scores, latency, self._now_us()))
+        model = job.served.model
+        self._counters.series(model, job.model.version, job.chosen.arm).failed(job.n)
+        self._end(job)
+        job.reply.fail(500, f"version {job.model.version} of {model}: {why}")
+        if job.served.route.canary is not None:
+            self._pair(job, x)
+
+    def _refuse(self, job: Job, status: int, message: str) -> None:
+        self._end(job)
+        self.refuse(job.served.model, job.reply, status, message, job.started, job.id)
+
+    def _end(self, job: Job) -> None:
+        self.in_flight -= 1
+        self._rows -= job.n
 
     def _finite(self, jobs: list[Job], x: Matrix) -> list[Job]:
         """Refuse the requests with numbers that are none in float32; -> the others."""
         fine, at = [], 0
         for job in jobs:
-            good = np.isfinite(x[at : at + job.n])
+            error = not_finite(job.model, x[at : at + job.n])
             at += job.n
-            if good.all():
+            if error is None:
                 fine.append(job)
-                continue
-            row, column = (int(i) for i in np.argwhere(~good)[0])
-            error = BadInput(
-                "not a finite float32",
-                path=f"row {row}, feature {job.model.inputs[column]!r}",
-                expected="a finite number",
-            )
-            self.refuse(job.served.model, job.reply, 400, str(error), job.started, job.id)
+            else:
+                self._refuse(job, 400, str(error))
         return fine
 
     def _pair(self, job: Job, x: Batch) -> None:
         """Let the other versions score the sampled requests too, later."""
         served = job.served
-        if served.route.canary is None:
-            return
         for other in served.shadows(job.model, job.id):
             rows = x
             if other.columns != job.model.columns or other.plain != job.model.plain:
@@ -316,3 +257,56 @@ class Engine:
                     continue
                 rows = stack([inputs], other.width) if other.plain else join([inputs])
             self.shadows.submit(served.model, other, job.id, rows)
+
+
+def not_finite(model: LoadedModel, x: Matrix) -> BadInput | None:
+    """The first number that is none in float32; None when all are."""
+    good = np.isfinite(x)
+    if good.all():
+        return None
+    row, column = (int(i) for i in np.argwhere(~good)[0])
+    return BadInput(
+        "not a finite float32",
+        path=f"row {row}, feature {model.inputs[column]!r}",
+        expected="a finite number",
+    )
+
+
+def _split(jobs: list[Job], rows: int) -> tuple[list[Job], list[Job]]:
+    """The first jobs with at most so many rows together (at least one job), and the others."""
+    taken = 0
+    for k, job in enumerate(jobs):
+        taken += job.n
+        if taken > rows and k:
+            return jobs[:k], jobs[k:]
+    return jobs, []
+
+
+def _large(job: Job) -> Scored:
+    """In the thread: a request of many rows, slice by slice, so that the event loop's thread
+    gets its turn. Raises BadInput, HomeostatError, and TimeoutError past the deadline."""
+    parts: list[Scored] = []
+    for at in range(0, job.n, SLICE):
+        if job.deadline is not None and job.deadline <= perf_counter():
+            raise TimeoutError
+        parts.append(_slice(job, at, min(job.n, at + SLICE)))
+    xs, scores, results = zip(*parts, strict=True)
+    x: Batch = np.concatenate(xs) if job.model.plain else join(xs)
+    return x, np.concatenate(scores), join(results) if job.model.results else {}
+
+
+def _slice(job: Job, start: int, end: int) -> Scored:
+    model, inputs = job.model, job.inputs
+    x: Batch
+    if not model.plain:
+        x = join([inputs])
+        x = part(x, start, end)
+    elif isinstance(inputs, list):
+        x = stack([inputs[start * model.width : end * model.width]], model.width)
+    else:
+        x = stack([part(inputs, start, end)], model.width)
+    if isinstance(x, np.ndarray):
+        error = not_finite(model, x)
+        if error is not None:
+            raise error
+    return (x, *score(model, x))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from homeostat.serving.segment import HEADER, SIZE, Name, Segment
+from homeostat.serving.segment import HEADER, SIZE, Name, PredictionBlock, Segment, frame
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ class SegmentLog:
         self._opened = self._failed_at = float("-inf")
         self._next: Future[Segment] | None = None
         self._prepare()
+
+    def block(self, block: PredictionBlock) -> None:
+        """Keep the predictions of a block, or count all of them as dropped."""
+        if not self._append(frame(block), predictions=block.rows):
+            self._dropped(block.rows)
 
     def predictions(self, frames: list[bytes]) -> None:
         """Keep prediction records, or count them as dropped."""

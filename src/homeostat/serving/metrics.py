@@ -23,6 +23,23 @@ _PLAIN = {
     ),
     "labels": ("homeostat_labels_total", "Labels accepted."),
     "requests": ("homeostat_requests_total", "Requests received, of every kind."),
+    "answered": ("homeostat_requests_answered_total", "Requests that got what they asked for."),
+    "shed": (
+        "homeostat_requests_shed_total",
+        "Requests not computed for want of capacity or time (429, 503, 504).",
+    ),
+    "failed": (
+        "homeostat_requests_failed_total",
+        "Requests that got another error, or none because their worker was killed.",
+    ),
+    "lost": (
+        "homeostat_requests_lost_total",
+        "Of those that failed, the ones under way when a worker was killed.",
+    ),
+    "expired": (
+        "homeostat_requests_expired_total",
+        "Of those that were shed, the ones whose deadline had passed.",
+    ),
 }
 
 

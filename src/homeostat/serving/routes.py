@@ -36,23 +36,29 @@ class Served:
             names.add(route.sticky)
         self.names = frozenset(names)
         self.order = self.champion.inputs if self.champion else ()
+        # one object per version and way to get it: the engine scores together what shares it
+        self._drawn: dict[str, tuple[LoadedModel, Assignment]] = {}
+        self._named = {v: self._name(m) for v, m in self.versions.items()}
 
     def assign(self, key: str) -> tuple[LoadedModel, Assignment] | None:
         """Who answers this key; None when nobody does."""
         chosen = assign(self.route, key)
         if chosen is None or self.champion is None:
             return None
-        if chosen.arm is Arm.CHAMPION:
-            return self.champion, chosen
-        return self.versions[chosen.version], chosen
+        found = self._drawn.get(chosen.version)
+        if found is None or found[1].arm is not chosen.arm:
+            champion = chosen.arm is Arm.CHAMPION
+            found = self.champion if champion else self.versions[chosen.version], chosen
+            self._drawn[chosen.version] = found
+        return found
 
     def named(self, version: str) -> tuple[LoadedModel, Assignment] | None:
         """The version that was asked for by name; the draw had no part in it."""
-        model = self.versions.get(version)
-        if model is None:
-            return None
+        return self._named.get(version)
+
+    def _name(self, model: LoadedModel) -> tuple[LoadedModel, Assignment]:
         arm = Arm.CHAMPION if model is self.champion else Arm.CANARY
-        return model, Assignment(version, arm, 1.0)
+        return model, Assignment(model.version, arm, 1.0)
 
     def shadows(self, model: LoadedModel, id: str) -> list[LoadedModel]:
         """The versions that score request `id` in pairs with `model`, which answered it."""

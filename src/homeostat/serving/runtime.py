@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homeostat.core.errors import BadInput, Damaged, HomeostatError, NotFound
 from homeostat.core.route import Servable
 from homeostat.core.servable import MANIFEST, Field, Manifest, file_digest
+from homeostat.serving.pace import Pace
 
 Columns = dict[str, NDArray[Any]]
 """Arrays by name, (n, *shape) each, of the dtype of their `core.servable.Field`."""
@@ -36,6 +37,7 @@ class LoadedModel:
         self.width = len(manifest.inputs)
         self.threshold = manifest.threshold
         self.format = manifest.format
+        self.pace = Pace()
         self._session = session
         self._feed = session.get_inputs()[0].name
         self._matrix = manifest.plain

@@ -8,7 +8,10 @@ ever sees half a record; a checksum per frame guards against a crash of the mach
     8   end              u64, offset of the first free byte
     16  labels           u64, how many label records there are
     24  predictions      u64
-    64  frames           u32 length (top bit: a label), u32 crc32 of the payload, payload (msgpack)
+    64  frames           u32 length (top bit: a label; next bit: a block of predictions),
+                         u32 crc32 of the payload, payload (msgpack)
+
+Segments of before there were blocks have another magic, and are read.
 """
 
 from __future__ import annotations
@@ -24,10 +27,15 @@ from typing import NamedTuple
 
 import msgspec
 
-MAGIC = b"HSTSEG01"
+MAGIC = b"HSTSEG02"
+_MAGICS = (MAGIC, b"HSTSEG01")
 HEADER = 64
 SIZE = 16 * 1024 * 1024
 _LABEL = 0x8000_0000
+_BLOCK = 0x4000_0000
+_LENGTH = _BLOCK - 1
+LARGEST = 4 * 1024 * 1024
+"""Bytes of features that one block holds at most."""
 _FRAME = struct.Struct("<II")
 _HEAD = struct.Struct("<8sQQQ")
 
@@ -60,17 +68,71 @@ class LabelRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     model: str
 
 
+class PredictionBlock(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What one run of a version answered: one frame instead of one per row.
+
+    ids, counts, latencies: per request; counts is empty when each has one row. first: number of
+    the first row within its request, for a request that takes several blocks (None: it has one
+    row, or all of its rows are here). features, scores: float32, row after row. inputs, and
+    propensities: per row, empty when there are none, and when all are 1.
+    """
+
+    time: int
+    model: str
+    version: str
+    arm: str
+    probability: float
+    ids: list[str]
+    counts: list[int]
+    latencies: list[float]
+    features: bytes
+    scores: bytes
+    inputs: list[str]
+    propensities: list[float]
+    first: int | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.scores) // 4
+
+    def records(self) -> Iterator[PredictionRecord]:
+        scores = memoryview(self.scores).cast("f").tolist()
+        width = len(self.features) // len(scores)
+        row = 0
+        for k, id in enumerate(self.ids):
+            n = self.counts[k] if self.counts else 1
+            alone = n == 1 and self.first is None
+            for i in range(n):
+                yield PredictionRecord(
+                    id if alone else f"{id}/{(self.first or 0) + i}",
+                    self.time,
+                    self.model,
+                    self.version,
+                    self.arm,
+                    self.probability,
+                    self.latencies[k],
+                    self.features[row * width : (row + 1) * width],
+                    scores[row],
+                    None,
+                    self.inputs[row] if self.inputs else None,
+                    self.propensities[row] if self.propensities else 1.0,
+                )
+                row += 1
+
+
 Record = PredictionRecord | LabelRecord
 
 _encode = msgspec.msgpack.Encoder().encode
 _prediction = msgspec.msgpack.Decoder(PredictionRecord).decode
 _label = msgspec.msgpack.Decoder(LabelRecord).decode
+_block = msgspec.msgpack.Decoder(PredictionBlock).decode
 
 
-def frame(record: Record) -> bytes:
-    """The bytes of one record."""
+def frame(record: Record | PredictionBlock) -> bytes:
+    """The bytes of one record, or of a block of them."""
     payload = _encode(record)
-    mark = _LABEL if type(record) is LabelRecord else 0
+    kind = type(record)
+    mark = _BLOCK if kind is PredictionBlock else _LABEL if kind is LabelRecord else 0
     return _FRAME.pack(len(payload) | mark, zlib.crc32(payload)) + payload
 
 
@@ -200,7 +262,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _end(head: bytes, size: int) -> int:
-    if len(head) < HEADER or not head.startswith(MAGIC):
+    if len(head) < HEADER or not head.startswith(_MAGICS):
         return min(len(head), HEADER)
     end: int = _HEAD.unpack_from(head)[1]
     return min(max(end, HEADER), size)
@@ -208,30 +270,32 @@ def _end(head: bytes, size: int) -> int:
 
 def predictions(data: bytes) -> Iterator[PredictionRecord]:
     """The prediction records in a segment's bytes; stops at the first damaged frame."""
-    for is_label, payload, _ in _frames(data, HEADER):
-        if not is_label:
+    for mark, payload, _ in _frames(data, HEADER):
+        if mark == _BLOCK:
+            yield from _block(payload).records()
+        elif not mark:
             yield _prediction(payload)
 
 
 def labels(data: bytes, start: int = HEADER) -> tuple[list[LabelRecord], int]:
     """Label records from offset `start` on, and the offset to go on from."""
     found, end = [], start
-    for is_label, payload, after in _frames(data, start):
+    for mark, payload, after in _frames(data, start):
         end = after
-        if is_label:
+        if mark == _LABEL:
             found.append(_label(payload))
     return found, end
 
 
-def _frames(data: bytes, at: int) -> Iterator[tuple[bool, bytes, int]]:
+def _frames(data: bytes, at: int) -> Iterator[tuple[int, bytes, int]]:
     total = len(data)
     while at + _FRAME.size <= total:
         length, check = _FRAME.unpack_from(data, at)
         start = at + _FRAME.size
-        at = start + (length & ~_LABEL)
+        at = start + (length & _LENGTH)
         if at > total:
             return
         payload = data[start:at]
         if zlib.crc32(payload) != check or not payload:
             return
-        yield bool(length & _LABEL), payload, at
+        yield length & ~_LENGTH, payload, at

@@ -23,6 +23,16 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu: Annotated[int, Meta(ge=1, le=100)] = 70
 
 
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests a second; what comes beyond is refused with 429 (0: no limit).
+
+    per_second: in all, a part of it in each worker. per_client: from one address, in each worker.
+    """
+
+    per_second: Annotated[float, Meta(ge=0)] = 0.0
+    per_client: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """concurrency: requests in flight per replica before others are shed (0: no limit).
     sticky: the feature that keeps a caller on one version when no key header is sent.
@@ -34,6 +44,7 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: Replicas = Replicas()
     target: Target = Target()
     concurrency: Annotated[int, Meta(ge=0)] = 0
+    limit: Limit = Limit()
     sticky: str | None = None
     explore: Annotated[float, Meta(ge=0, le=1)] = 0.0
     max_rows: Count = 10_000

@@ -62,7 +62,7 @@ class Worker:
             dropped=lambda n: self._counters.add("log_dropped", n),
         )
         loop = asyncio.get_running_loop()
-        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec.explore)
+        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec)
         self._routes = Routes(layout.routes, self._report)
         api = Api(
             spec,
@@ -128,7 +128,7 @@ class Worker:
         while time.monotonic() < deadline and not self._idle():
             await asyncio.sleep(0.01)
         self._routes.close()
-        self._engine.shadows.close()
+        self._engine.close()
         await asyncio.sleep(0)
         self._log.close()
         self._slot.leave()

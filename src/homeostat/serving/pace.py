@@ -1,0 +1,24 @@
+"""How many rows one run may take, so that no answer waits long for its batch. Pure."""
+
+from __future__ import annotations
+
+BUDGET = 0.005
+"""Seconds that one run should take at most."""
+LEAST, MOST = 8, 256
+"""Rows. Below LEAST, what a run costs whatever its size would be all that is paid."""
+
+
+class Pace:
+    """Halves when a run was too long, grows again while runs are short (as TCP does with its
+    window: it needs no model of the cost per row, and follows it when it changes)."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self) -> None:
+        self.limit = MOST
+
+    def ran(self, rows: int, seconds: float) -> None:
+        if seconds > BUDGET:
+            self.limit = max(LEAST, min(self.limit, rows) // 2)
+        elif rows >= self.limit and self.limit < MOST:
+            self.limit = min(MOST, self.limit + LEAST)
