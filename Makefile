@@ -8,12 +8,13 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 TESTS ?=
+BENCH ?=
 WORKERS ?= 2
 BESIDE = -n $(WORKERS) --dist worksteal
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- the environment -------------------------------------------------------------------------
 
@@ -58,6 +59,11 @@ fraud: .venv/.dev ## The published fraud benchmark: our table beside the publish
 bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 	$(BIN)/python benchmarks/metric_intervals.py --seeds 200
 	$(BIN)/python benchmarks/rollout_errors.py --runs 100 --requests 5000
+
+# BENCH="--quick": see `make bench-serving BENCH=--help`
+.PHONY: bench-serving
+bench-serving: .venv/.dev ## Our server beside FastAPI, MLServer, KServe, BentoML, ... in one run
+	@$(BIN)/python -m benchmarks.serving $(BENCH)
 
 # --- checking --------------------------------------------------------------------------------
 

@@ -1,0 +1,125 @@
+"""Our server in the forms that are compared, over a home folder that `prepare` has filled.
+
+    python -m benchmarks.serving.ours FORM --home DIR --port P [--workers N]
+
+as-is     the worker alone, log, metrics and routing on
+unlogged  the same without the prediction log: what the log costs
+keeper    with the process that turns the log into a Delta table, on the same core
+paired    one request in ten is also scored by the other version
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.serving.models import Model
+
+AS_IS, UNLOGGED, KEEPER, PAIRED = FORMS = ("as-is", "unlogged", "keeper", "paired")
+STICKY = "f0"
+"""The feature that keeps a caller on one version."""
+SHARE = 10.0
+"""Percent of the requests that the canary answers."""
+
+
+def prepare(home: Path, model: Model, form: str) -> None:
+    """A route with a sticky canary: the same weights as a second version, so that every request
+    is assigned and each tick brings two batches."""
+    from homeostat.backends.local.plane import LocalDataPlane
+    from homeostat.core.route import Route, Servable
+
+    champion = model.servable
+    canary = Servable("2", champion.path, champion.digest)
+    route = Route(
+        model.name,
+        1,
+        champion,
+        canary,
+        percent=SHARE,
+        paired=0.1 if form == PAIRED else 0.0,
+        salt="bench",
+        sticky=STICKY,
+    )
+    LocalDataPlane(home).publish(route)
+
+
+def command(form: str, home: Path, port: int, workers: int) -> list[str]:
+    """The worker itself where that is all there is; else this module, which wires the form."""
+    where = ["--home", str(home), "--port", str(port)]
+    if workers == 1 and form in (AS_IS, PAIRED):
+        return [sys.executable, "-m", "homeostat.serving.worker", *where]
+    this = [sys.executable, "-m", "benchmarks.serving.ours", form]
+    return [*this, *where, "--workers", str(workers)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("form", choices=[*FORMS, "just-keep"])
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    if given.form == "just-keep":
+        return _keep(given.home)
+    if given.form == UNLOGGED:
+        return _unlogged(given.home, given.port)
+    return _supervised(given.home, given.port, given.workers, given.form == KEEPER)
+
+
+def _supervised(home: Path, port: int, workers: int, keeper: bool) -> int:
+    from homeostat.serving.spec import ServingSpec
+    from homeostat.serving.supervisor import Supervisor
+
+    keep = [sys.executable, "-m", "benchmarks.serving.ours", "just-keep", "--home", str(home)]
+    companions = {"keeper": keep} if keeper else {}
+    Supervisor(home, ServingSpec(), port=port, workers=workers, companions=companions).run_forever()
+    return 0
+
+
+def _keep(home: Path) -> int:
+    from homeostat.backends.local.ledger import DeltaLedger
+    from homeostat.backends.local.prediction_log import DeltaPredictionLog
+    from homeostat.serving import keeper
+
+    keeper.run(home, DeltaPredictionLog(home), DeltaLedger(home / "labels"), _orphaned())
+    return 0
+
+
+def _orphaned() -> threading.Event:
+    """Set by SIGTERM, and when the parent is gone."""
+    import signal
+
+    stop, parent = threading.Event(), os.getppid()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    return stop
+
+
+def _unlogged(home: Path, port: int) -> int:
+    """No record is made, none is kept. There is no such switch in the product."""
+    from homeostat.serving import engine, worker
+    from homeostat.serving.log import SegmentLog
+
+    class Silent(SegmentLog):
+        def predictions(self, frames: list[bytes]) -> None:
+            pass
+
+    worker.SegmentLog = Silent  # type: ignore[misc]
+    nothing: Callable[..., bytes] = lambda *_: b""  # noqa: E731
+    engine.frame = nothing
+    engine.PredictionRecord = nothing  # type: ignore[assignment,misc]
+    return worker.main(["--home", str(home), "--port", str(port)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
