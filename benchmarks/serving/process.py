@@ -15,9 +15,7 @@ from benchmarks.serving.warden import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_NUM_THREADS"), "1"
-)
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class NotStarted(Exception):
@@ -65,7 +63,7 @@ class Server:
                 cwd=cwd or ROOT,
                 env={
                     **os.environ,
-                    **_ONE_THREAD,
+                    **dict.fromkeys(_THREADS, "1"),
                     "PYTHONPATH": str(ROOT),
                     "PYTHONUNBUFFERED": "1",
                     **(env or {}),
