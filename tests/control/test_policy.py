@@ -202,13 +202,14 @@ def version(number: str) -> Version:
 
 
 def test_the_first_version_takes_the_traffic_at_once() -> None:
-    (event,) = policy.candidates(State(seq=4), project(), [version("1")])
-    assert event == ChampionChanged("1", None, "the first version that passed the gates")
+    (event,) = policy.candidates(State(seq=4), project(), [version("1")], NOW)
+    reason = "the first version that passed the gates"
+    assert event == ChampionChanged("1", None, reason, version("1").servable())
 
 
 def test_of_several_candidates_the_newest_is_rolled_out() -> None:
     state = harmed(candidates=("2", "3"))
-    dropped, started, *_ = policy.candidates(state, project(), [version("2"), version("3")])
+    dropped, started, *_ = policy.candidates(state, project(), [version("2"), version("3")], NOW)
     assert isinstance(dropped, CandidateDropped)
     assert dropped.version == "2"
     assert isinstance(started, Started)
@@ -217,10 +218,10 @@ def test_of_several_candidates_the_newest_is_rolled_out() -> None:
 
 def test_a_candidate_waits_while_another_is_rolled_out() -> None:
     state = harmed(candidates=("2",))
-    for event in policy.candidates(state, project(), [version("2")]):
+    for event in policy.candidates(state, project(), [version("2")], NOW):
         state = evolve(state, event, NOW, state.seq + 1)
     waiting = msgspec.structs.replace(state, candidates=("3",))
-    assert policy.candidates(waiting, project(), [version("3")]) == []
+    assert policy.candidates(waiting, project(), [version("3")], NOW) == []
 
 
 def test_a_version_that_was_rolled_out_before_its_run_ended_does_not_wait_for_another_rollout() -> (

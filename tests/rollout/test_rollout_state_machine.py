@@ -15,7 +15,8 @@ from homeostat.core.errors import BadInput, Refused
 from homeostat.core.events import Recorded, decode, encode
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import commands
-from homeostat.rollout.decide import decide
+from homeostat.rollout.decide import decide, overdue
+from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import (
     UNION,
     Judged,
@@ -28,7 +29,7 @@ from homeostat.rollout.model import (
     evolve,
 )
 from homeostat.rollout.route import share
-from homeostat.rollout.spec import Guards, RolloutSpec
+from homeostat.rollout.spec import Freeze, Guards, RolloutSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -36,6 +37,7 @@ PASSES = [Outcome.PASS]
 HOLDS = [Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.ERROR]
 ANY = list(Outcome)
 GUARDS = ("quality", "latency_p99", "error_rate")
+NIGHT, WEEKEND = Freeze("22:00", "06:00"), Freeze("fri 16:00", "mon 08:00")
 
 
 def verdicts(outcome: Outcome = Outcome.PASS, **others: Outcome) -> list[Verdict]:
@@ -74,13 +76,13 @@ class RolloutMachine(RuleBasedStateMachine):
         shadow=st.sampled_from([None, Duration(minutes=30)]),
         approve=st.sampled_from([(), (10,), (50, 100)]),
         no_data=st.sampled_from(["hold", "abort"]),
+        strategy=st.sampled_from(["canary", "canary", "shadow", "blue_green", "dark"]),
+        freeze=st.sampled_from([(), (), (NIGHT,), (NIGHT, WEEKEND)]),
     )
-    def start(self, shadow: Duration | None, approve: tuple[float, ...], no_data: str) -> None:
+    def start(self, freeze: tuple[Freeze, ...], **plan: Any) -> None:
         self.now = START
-        self.by_hand = False
         self.passed_last = False
-        self.state = begin(shadow=shadow, approve=approve, no_data=no_data)
-        self.highest = self.state.percent
+        self.state = begin(freeze=freeze, **plan)
 
     def record(self, events: list[Any]) -> None:
         for event in events:
@@ -100,6 +102,9 @@ class RolloutMachine(RuleBasedStateMachine):
             assert after.percent == before.next_percent
         if after.phase is Phase.PROMOTED and before.live:
             assert event.by != "policy" or (before.percent == 100 and self.passed_last)
+        if frozen_until(before.plan.freeze, self.now) and getattr(event, "by", "policy") != "anna":
+            assert after.percent <= before.percent, "nothing advances in a freeze"
+            assert after.phase is not Phase.PROMOTED
 
     @rule(
         minutes=st.integers(-600, 600),
@@ -118,7 +123,12 @@ class RolloutMachine(RuleBasedStateMachine):
         assert len(events) <= 1, "one step per tick"
         if any(o is Outcome.FAIL for o in (v.outcome for v in seen)) and self.state.live:
             assert isinstance(events[0], RolledBack)
+        before = self.state
         self.record(events)
+        if before.plan.strategy == "dark":
+            assert not any(isinstance(e, Promoted | Stepped) for e in events)
+        if before.plan.strategy in ("shadow", "blue_green"):
+            assert seen[0].passed or not any(isinstance(e, Stepped) for e in events)
         if self.passed_last or not self.state.live:
             return
         assert not any(isinstance(e, Promoted) for e in events)
@@ -129,7 +139,8 @@ class RolloutMachine(RuleBasedStateMachine):
     def person(self, command: str) -> None:
         before = self.state
         try:
-            self.record(getattr(commands, command)(self.state, by="anna"))
+            when = {"now": self.now} if command == "promote" else {}
+            self.record(getattr(commands, command)(self.state, by="anna", **when))
         except Refused:
             assert self.state == before
         if command != "promote":
@@ -164,16 +175,19 @@ class RolloutMachine(RuleBasedStateMachine):
         if not hasattr(self, "state") or not self.state.live:
             return
         state, now = self.state, self.now
-        for _ in range(40):
+        for _ in range(200):
             if state.phase is Phase.PAUSED:
                 state = apply(state, list(commands.resume(state, by="anna")), now)
             if state.phase is Phase.WAITING_APPROVAL:
                 state = apply(state, list(commands.approve(state, by="anna")), now)
             state = tick(state, verdicts(), now)
+            if state.plan.strategy == "dark" and state.live:
+                promoted = commands.promote(state, by="anna", now=now, anyway=True)
+                state = apply(state, list(promoted), now)
             if not state.live:
                 break
-            now += 10 * MINUTE
-        late = now >= state.deadline
+            now += 30 * MINUTE
+        late = overdue(state, now)
         assert state.phase is Phase.PROMOTED or (late and state.phase is Phase.ROLLED_BACK)
 
     @invariant()

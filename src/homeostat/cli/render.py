@@ -175,15 +175,26 @@ def _rollout(view: RolloutView) -> Iterator[str]:
         coloured(f"[{s:g}]", "bold") if s == view.percent else f"{s:g}" for s in view.steps
     )
     phase = str(view.phase).replace("_", " ")
+    tried = ", ".join(c.version for c in view.challengers) or view.candidate
+    each = " each" if len(view.challengers) > 1 else ""
     yield (
-        f"rollout     {view.id}: version {view.candidate} against {view.champion}, {phase}, "
-        f"{view.percent:g} % since {when(view.since)}"
+        f"rollout     {view.id}: version {tried} against {view.champion}, {phase}, "
+        f"{view.percent:g} %{each} since {when(view.since)}"
     )
-    yield f"            {steps}"
+    yield f"            {view.strategy.replace('_', '/')} {steps or 'in the shadow'}"
     if view.reason:
         yield f"            {view.reason}"
+    if view.frozen:
+        yield f"            {coloured('frozen', 'yellow')}: {view.frozen}"
+    if view.edited:
+        yield "            `rollout:` was edited since: this one keeps the plan it began with"
     for verdict in view.guards:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
+    for challenger in view.challengers:
+        out = f", out: {challenger.retired}" if challenger.retired else ""
+        yield f"            version {challenger.version}{out}"
+        for verdict in challenger.guards:
+            yield f"              {mark(verdict.outcome)} {verdict.sentence}"
 
 
 def history(lines: Sequence[HistoryLine], *, evidence: bool = False) -> str:

@@ -33,15 +33,18 @@ def person() -> str:
 @group.command()
 def start(
     context: typer.Context,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="A registered version.")],
+    versions: Annotated[
+        list[str], typer.Argument(metavar="VERSION...", help="Registered; several: an experiment.")
+    ],
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
-    """Canary a version against the champion (the first one becomes the champion)."""
+    """Try a version against the champion (the first one becomes the champion)."""
     from homeostat.control.commands import rollout_start
 
     platform = settings(context).platform()
-    rollout_start(platform, version, by or person())
+    first, *others = versions
+    rollout_start(platform, first, by or person(), *others)
     _show(context, as_json=json)
 
 
@@ -70,22 +73,42 @@ def approve(context: typer.Context, by: By = None, json: JsonFlag = False) -> No
 
 
 @group.command()
-def promote(context: typer.Context, why: Why = "", by: By = None, json: JsonFlag = False) -> None:
+def promote(
+    context: typer.Context,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="Which one of an experiment.")
+    ] = None,
+    why: Why = "",
+    by: By = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="In a freeze, too.")] = False,
+    json: JsonFlag = False,
+) -> None:
     """Make the candidate the champion now, without further evidence."""
-    _act(context, "promote", by, why, json)
+    _act(context, "promote", by, why, json, version=version, anyway=anyway)
 
 
 @group.command()
-def abort(context: typer.Context, why: Why = "", by: By = None, json: JsonFlag = False) -> None:
-    """Give all traffic back to the champion."""
-    _act(context, "abort", by, why, json)
+def abort(
+    context: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="VERSION", help="Return to this earlier champion."),
+    ] = None,
+    why: Why = "",
+    by: By = None,
+    json: JsonFlag = False,
+) -> None:
+    """Give all traffic back to the champion, or to an earlier one, at once."""
+    _act(context, "abort", by, why, json, to=to)
 
 
-def _act(context: typer.Context, verb: str, by: str | None, why: str, as_json: bool) -> None:
+def _act(
+    context: typer.Context, verb: str, by: str | None, why: str, as_json: bool, **more: object
+) -> None:
     from homeostat.control import commands
 
     command = getattr(commands, f"rollout_{verb}")
-    command(settings(context).platform(), by or person(), why)
+    command(settings(context).platform(), by or person(), why, **more)
     _show(context, as_json=as_json)
 
 

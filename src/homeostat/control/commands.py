@@ -9,26 +9,31 @@ from homeostat.control.model import ChampionChanged, LoopEvent, State
 from homeostat.control.platform import Platform
 from homeostat.control.record import settle
 from homeostat.control.tick import Controller
-from homeostat.core.errors import Unavailable
+from homeostat.core.errors import Refused, Unavailable
+from homeostat.core.route import Servable
 from homeostat.rollout import commands
 from homeostat.rollout.model import Promoted
 
 
-def rollout_start(platform: Platform, version: str, by: str) -> State:
-    """Canary a registered version against the champion (without one it becomes the champion).
-    Raises NotFound."""
-    found = platform.registry.get(platform.stream, version)
+def rollout_start(platform: Platform, version: str, by: str, *others: str) -> State:
+    """Try a registered version against the champion (without one it becomes the champion);
+    with `others`, all of them in one experiment. Raises NotFound."""
+    found = [platform.registry.get(platform.stream, v) for v in (version, *others)]
 
     def decide(state: State) -> Sequence[LoopEvent]:
         if state.champion is None:
-            return [ChampionChanged(found.version, None, f"started by {by}")]
+            first = found[0]
+            return [ChampionChanged(first.version, None, f"started by {by}", first.servable(), by)]
         return commands.start(
             state.rollout,
             id=f"rollout-{state.seq + 1}",
-            candidate=found.version,
+            candidate=version,
             champion=state.champion,
             plan=platform.project.rollout,
             by=by,
+            now=platform.clock.now(),
+            candidates=[v.version for v in found],
+            servables=[v.servable() for v in found],
         )
 
     return _act(platform, decide)
@@ -46,20 +51,62 @@ def rollout_approve(platform: Platform, by: str, why: str = "") -> State:
     return _act(platform, lambda state: commands.approve(state.rollout, by=by))
 
 
-def rollout_promote(platform: Platform, by: str, why: str = "") -> State:
+def rollout_promote(
+    platform: Platform, by: str, why: str = "", version: str | None = None, anyway: bool = False
+) -> State:
+    """version: which of an experiment's challengers. anyway: in a freeze, too."""
+
     def decide(state: State) -> Sequence[LoopEvent]:
-        events: list[LoopEvent] = [*commands.promote(state.rollout, by=by, reason=why)]
-        for event in list(events):
+        promoted = commands.promote(
+            state.rollout,
+            by=by,
+            now=platform.clock.now(),
+            reason=why,
+            version=version,
+            anyway=anyway,
+        )
+        events: list[LoopEvent] = [*promoted]
+        for event in promoted:
             if isinstance(event, Promoted):
                 reason = f"promoted by {by}"
-                events.append(ChampionChanged(event.candidate, state.champion, reason))
+                events.append(ChampionChanged(event.candidate, state.champion, reason, by=by))
         return events
 
     return _act(platform, decide)
 
 
-def rollout_abort(platform: Platform, by: str, why: str = "") -> State:
-    return _act(platform, lambda state: commands.abort(state.rollout, by=by, reason=why))
+def rollout_abort(platform: Platform, by: str, why: str = "", to: str | None = None) -> State:
+    """End the rollout. to: and return to this earlier champion, whether or not one is live."""
+    if to is None:
+        return _act(platform, lambda state: commands.abort(state.rollout, by=by, reason=why))
+
+    def decide(state: State) -> Sequence[LoopEvent]:
+        events: list[LoopEvent] = []
+        if state.live_rollout is not None:
+            events += commands.abort(state.rollout, by=by, reason=why)
+        if to == state.champion:
+            if not events:
+                raise Refused(f"version {to} is the champion already")
+            return events
+        reason = f"returned to by {by}" + (f": {why}" if why else "")
+        servable = _earlier(platform, state, to)
+        return [*events, ChampionChanged(to, state.champion, reason, servable, by)]
+
+    return _act(platform, decide)
+
+
+def _earlier(platform: Platform, state: State, version: str) -> Servable:
+    """Where a former champion's files are. Raises Refused for what never was one: it would get
+    all of the traffic without evidence."""
+    former = list(dict.fromkeys(v for _, v in state.lives if v != state.champion))
+    if version not in former:
+        raise Refused(
+            f"version {version} has never been the champion",
+            expected=f"one of {', '.join(former)}" if former else None,
+            remedy=f"roll it out: homeostat rollout start {version}",
+        )
+    known = state.servables.get(version)
+    return known or platform.registry.get(platform.stream, version).servable()
 
 
 def _act(platform: Platform, decide: Callable[[State], Sequence[LoopEvent]]) -> State:

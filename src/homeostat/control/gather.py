@@ -14,36 +14,9 @@ from homeostat.core.version import Version
 from homeostat.monitoring.model import MonitorState, WindowObserved
 from homeostat.monitoring.window import Reference, quality_since, windows_due
 from homeostat.monitoring.window import observe as look
-from homeostat.rollout.decide import decide
-from homeostat.rollout.evidence import measure
-from homeostat.rollout.model import RolledBack, Rollout
-from homeostat.rollout.observations import observe
 
 QUANTILES = (0.5, 0.9)
 """Of the delay of labels."""
-
-
-def judge(platform: Platform, rollout: Rollout, now: datetime) -> list[LoopEvent]:
-    """The rollout's next events, on everything that happened since it started."""
-    model, matures = platform.stream, platform.project.data.label.matures_after
-    failure = platform.plane.observed(model).failures.get(rollout.candidate)
-    if failure is not None:
-        reason = f"version {rollout.candidate} cannot be served: {failure}"
-        return [RolledBack(rollout.id, rollout.candidate, "policy", reason)]
-    log = platform.log.read(model, rollout.started, now)
-    labels = platform.labels.as_known(now, log["id"])
-    threshold = platform.project.training.threshold
-    seen = observe(
-        log,
-        labels,
-        champion=rollout.champion,
-        candidate=rollout.candidate,
-        since=rollout.started,
-        settled=now - matures,
-        matures_after=matures,
-        thresholds=(threshold, threshold),
-    )
-    return [*decide(rollout, measure(rollout.plan, seen), now)]
 
 
 def monitor(

@@ -64,7 +64,14 @@ def evidence(event: LoopEvent) -> tuple[Verdict, ...]:
     match event:
         case StageDone():
             return (event.verdict,)
-        case rollout.Stepped() | rollout.Judged() | rollout.Promoted() | rollout.RolledBack():
+        case (
+            rollout.Stepped()
+            | rollout.Judged()
+            | rollout.Retired()
+            | rollout.ApprovalAsked()
+            | rollout.Promoted()
+            | rollout.RolledBack()
+        ):
             return event.verdicts
         case monitoring.WindowObserved():
             return event.verdicts
@@ -99,14 +106,17 @@ def sentence(event: LoopEvent) -> str:
 def _rollout(event: rollout.RolloutEvent) -> str:
     match event:
         case rollout.Started():
+            tried = ", ".join(event.candidates) or event.candidate
             return (
-                f"{event.rollout}: version {event.candidate} against champion {event.champion}, "
-                f"by {event.by}"
+                f"{event.rollout}: version {tried} against champion {event.champion}, by {event.by}"
             )
+        case rollout.Retired():
+            return f"{event.rollout}: version {event.candidate} is out: {event.reason}"
         case rollout.Stepped():
             return f"{event.rollout}: candidate at {event.percent:g} % ({event.reason})"
         case rollout.Judged():
-            return f"{event.rollout} holds: {event.reason}"
+            who = f" (version {event.candidate})" if event.candidate else ""
+            return f"{event.rollout} holds{who}: {event.reason}"
         case rollout.Paused():
             return f"{event.rollout} paused by {event.by} {event.reason}".strip()
         case rollout.Resumed():

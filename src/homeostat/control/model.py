@@ -14,6 +14,7 @@ import msgspec
 from homeostat.control.tally import Tally
 from homeostat.core.events import Event, Recorded, decode
 from homeostat.core.names import Stage
+from homeostat.core.route import Servable
 from homeostat.core.verdict import Verdict
 from homeostat.monitoring import model as monitoring
 from homeostat.rollout import model as rollout
@@ -66,9 +67,14 @@ class RetrainingRefused(Event, frozen=True, tag="retraining.refused"):
 
 
 class ChampionChanged(Event, frozen=True, tag="champion.changed"):
+    """servable: where its files are, unless its rollout has told it before.
+    by: `policy`, or who returned to an earlier version."""
+
     version: str
     previous: str | None
     reason: str
+    servable: Servable | None = None
+    by: str = "policy"
 
 
 class CandidateDropped(Event, frozen=True, tag="candidate.dropped"):
@@ -108,6 +114,7 @@ class State(msgspec.Struct, frozen=True):
     """The loop as the events up to `seq` leave it.
 
     generation: seq of the last event that changed who answers requests.
+    servables: where the files of the versions are that have had traffic, as far as it was told.
     candidates: registered versions that wait for a rollout, oldest first.
     trained: when retrainings were started by the loop (not by hand), of the last seven days.
     fruitless: retrainings since the last promotion or hand-made run.
@@ -121,6 +128,7 @@ class State(msgspec.Struct, frozen=True):
     champion_since: datetime | None = None
     lives: tuple[tuple[datetime, str], ...] = ()
     rollout: Rollout | None = None
+    servables: dict[str, Servable] = {}
     candidates: tuple[str, ...] = ()
     runs: dict[str, Run] = {}
     trained: tuple[datetime, ...] = ()
@@ -162,6 +170,7 @@ def evolve(state: State, event: LoopEvent, at: datetime, seq: int) -> State:
                 champion=event.version,
                 champion_since=at,
                 lives=(*state.lives, (at, event.version)),
+                servables=_known(state, event.servable),
                 candidates=tuple(c for c in state.candidates if c != event.version),
                 fruitless=0,
                 generation=seq,
@@ -214,9 +223,9 @@ def _evolve_training(
             )
             state = replace(state, tally=state.tally.one_more("results", event.outcome))
     state = replace(state, runs={**state.runs, run.run: run})
-    tried = state.rollout.candidate if state.rollout else None
+    tried = state.rollout.candidates if state.rollout else ()
     # a person may have rolled it out before its run could record that it is registered
-    if run.version is not None and run.version not in (state.champion, tried):
+    if run.version is not None and run.version not in (state.champion, *tried):
         waiting = tuple(c for c in state.candidates if c != run.version)
         state = replace(state, candidates=(*waiting, run.version))
     return state
@@ -230,15 +239,13 @@ def _evolve_rollout(state: State, event: rollout.RolloutEvent, at: datetime, seq
     tally = state.tally
     if before is not None and before.live and not after.live:
         tally = tally.one_more("rollouts", after.phase)
-    moved = before is None or (before.id, before.phase, before.percent) != (
-        after.id,
-        after.phase,
-        after.percent,
-    )
+    moved = before is None or _traffic(before) != _traffic(after)
+    told = event.servables if isinstance(event, rollout.Started) else ()
     return msgspec.structs.replace(
         state,
         rollout=after,
-        candidates=tuple(c for c in state.candidates if c != after.candidate),
+        servables=_known(state, *told),
+        candidates=tuple(c for c in state.candidates if c not in after.candidates),
         generation=seq if moved else state.generation,
         tally=tally,
     )
@@ -256,6 +263,16 @@ def _evolve_monitor(state: State, event: monitoring.MonitorEvent, at: datetime) 
     return msgspec.structs.replace(
         state, monitor=monitor, drift_alerts=drifts, window=window, tally=tally
     )
+
+
+def _traffic(found: Rollout) -> tuple[object, ...]:
+    """What of a rollout decides who answers and who scores."""
+    return found.id, found.phase, found.percent, len(found.active)
+
+
+def _known(state: State, *told: Servable | None) -> dict[str, Servable]:
+    new = {s.version: s for s in told if s is not None}
+    return {**state.servables, **new} if new else state.servables
 
 
 def _keep(runs: dict[str, Run]) -> dict[str, Run]:

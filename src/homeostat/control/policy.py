@@ -23,6 +23,7 @@ from homeostat.core.version import Version
 from homeostat.definition import Project
 from homeostat.monitoring.decide import drifted, failing, harmed, values_broken
 from homeostat.rollout.commands import start
+from homeostat.rollout.model import Phase, RolledBack, Rollout
 
 SCHEDULES = {
     "hourly": timedelta(hours=1),
@@ -127,25 +128,42 @@ def supervise(state: State, project: Project, now: datetime, alive: bool) -> lis
     return [RunCrashed(run.run, run.crashes + 1)]
 
 
-def candidates(state: State, project: Project, waiting: list[Version]) -> list[LoopEvent]:
-    """The first version takes the traffic at once; later ones go through a rollout, one at a
-    time; of several that wait only the newest is worth it."""
+def candidates(
+    state: State, project: Project, waiting: list[Version], now: datetime
+) -> list[LoopEvent]:
+    """The first version takes the traffic at once; later ones go through a rollout, one rollout
+    at a time; of several that wait only the newest is worth it, unless they can be compared."""
     if not waiting:
         return []
-    *older, newest = waiting
+    together = project.rollout.strategy == "experiment" and state.champion is not None
+    older, tried = ([], waiting) if together else (waiting[:-1], waiting[-1:])
+    newest = waiting[-1]
     dropped: list[LoopEvent] = [
         CandidateDropped(v.version, f"superseded by version {newest.version}") for v in older
     ]
     if state.champion is None:
         reason = "the first version that passed the gates"
-        return [*dropped, ChampionChanged(newest.version, None, reason)]
+        first = ChampionChanged(newest.version, None, reason, newest.servable())
+        return [*dropped, first]
     if state.live_rollout is not None:
-        return dropped
+        return [*dropped, *_supersede(state.live_rollout, newest)]
     started = start(
         state.rollout,
         id=f"rollout-{state.seq + len(dropped) + 1}",
         candidate=newest.version,
         champion=state.champion,
         plan=project.rollout,
+        now=now,
+        candidates=[v.version for v in tried],
+        servables=[v.servable() for v in tried],
     )
     return [*dropped, *started]
+
+
+def _supersede(live: Rollout, newest: Version) -> list[LoopEvent]:
+    """What a version that arrives does to the rollout that is under way, as its plan declares.
+    One that a person has paused is left to that person."""
+    if live.plan.on_new_candidate != "supersede" or live.phase is Phase.PAUSED:
+        return []
+    reason = f"superseded by version {newest.version}"
+    return [RolledBack(live.id, live.candidate, "policy", reason, live.verdicts)]

@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from homeostat.control.model import State
-from homeostat.core.route import Route
-from homeostat.core.version import Version
+from homeostat.core.route import Challenger, Route, Servable
 from homeostat.definition import Project
-from homeostat.rollout.route import share
+from homeostat.rollout.route import shares
 
 
 def desired_route(
-    state: State, project: Project, version: Callable[[str], Version]
+    state: State, project: Project, servable: Callable[[str], Servable]
 ) -> Route | None:
     """None until there is a champion. The same state always gives the same route."""
     if state.champion is None:
         return None
     rollout = state.live_rollout
-    champion = version(rollout.champion if rollout else state.champion).servable()
-    percent, paired = share(rollout)
-    return Route(
+    return Route.split(
         project.name,
         state.generation,
-        champion,
-        canary=version(rollout.candidate).servable() if rollout else None,
-        percent=percent,
-        paired=paired,
+        servable(rollout.champion if rollout else state.champion),
+        [Challenger(servable(s.version), s.percent, s.paired, s.at) for s in shares(rollout)],
         salt=rollout.id if rollout else "",
         sticky=project.serving.sticky,
     )
@@ -39,5 +34,5 @@ def weights(state: State) -> dict[str, float]:
     rollout = state.live_rollout
     if rollout is None:
         return {state.champion: 100.0}
-    percent, _ = share(rollout)
-    return {rollout.champion: 100.0 - percent, rollout.candidate: percent}
+    split = {s.version: s.percent for s in shares(rollout)}
+    return {rollout.champion: 100.0 - sum(split.values()), **split}

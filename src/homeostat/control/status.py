@@ -13,7 +13,9 @@ from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
 from homeostat.monitoring.estimate.model import Estimated
+from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
+from homeostat.rollout.spec import RolloutSpec
 
 
 class Champion(msgspec.Struct, frozen=True):
@@ -31,7 +33,18 @@ class Serving(msgspec.Struct, frozen=True):
     failures: dict[str, str]
 
 
+class ChallengerView(msgspec.Struct, frozen=True):
+    """retired: why it is out of the experiment; None while it is in it."""
+
+    version: str
+    retired: str | None
+    guards: tuple[Verdict, ...]
+
+
 class RolloutView(msgspec.Struct, frozen=True):
+    """frozen: until when nothing advances, and why; None: it may. edited: the plan in the file is
+    another one than this rollout was started with. challengers: of an experiment."""
+
     id: str
     candidate: str
     champion: str
@@ -42,6 +55,10 @@ class RolloutView(msgspec.Struct, frozen=True):
     wake_at: datetime | None
     reason: str
     guards: tuple[Verdict, ...]
+    strategy: str = "canary"
+    frozen: str | None = None
+    edited: bool = False
+    challengers: tuple[ChallengerView, ...] = ()
 
 
 class RunView(msgspec.Struct, frozen=True):
@@ -99,7 +116,7 @@ def status(platform: Platform) -> Status:
         at=now,
         champion=_champion(platform, state),
         serving=_serving(platform, state),
-        rollout=_rollout(state.rollout),
+        rollout=_rollout(state.rollout, platform.project.rollout, now),
         run=_run(list(state.runs.values())[-1]) if state.runs else None,
         waiting=state.candidates,
         monitors=monitor.verdicts,
@@ -135,7 +152,7 @@ def _serving(platform: Platform, state: State) -> Serving:
     )
 
 
-def _rollout(rollout: Rollout | None) -> RolloutView | None:
+def _rollout(rollout: Rollout | None, declared: RolloutSpec, now: datetime) -> RolloutView | None:
     if rollout is None:
         return None
     return RolloutView(
@@ -144,12 +161,25 @@ def _rollout(rollout: Rollout | None) -> RolloutView | None:
         rollout.champion,
         rollout.phase,
         rollout.percent,
-        rollout.plan.steps,
+        rollout.steps,
         rollout.since,
         rollout.wake_at,
         rollout.reason,
         rollout.verdicts,
+        rollout.plan.strategy,
+        _frozen(rollout, now),
+        rollout.live and rollout.plan != declared,
+        tuple(ChallengerView(t.version, t.retired, t.verdicts) for t in rollout.trials),
     )
+
+
+def _frozen(rollout: Rollout, now: datetime) -> str | None:
+    freeze = frozen_until(rollout.plan.freeze, now) if rollout.live else None
+    if freeze is None:
+        return None
+    until, window = freeze
+    why = f" ({window.why})" if window.why else ""
+    return f"nothing advances until {until:%F %R} UTC{why}; harm still rolls back"
 
 
 def _run(run: Run) -> RunView:
@@ -182,6 +212,8 @@ def _next(state: State) -> str:
         return "homeostat rollout approve   (or: homeostat rollout abort)"
     if rollout is not None and rollout.phase is Phase.PAUSED:
         return "homeostat rollout resume   (or: homeostat rollout abort)"
+    if rollout is not None and rollout.plan.strategy == "dark":
+        return "homeostat rollout explain   (then: homeostat rollout promote, or abort)"
     if rollout is not None:
         return "homeostat rollout status"
     return "homeostat history"

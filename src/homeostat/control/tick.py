@@ -12,7 +12,7 @@ from datetime import datetime
 
 import msgspec
 
-from homeostat.control import gather, policy
+from homeostat.control import gather, judge, policy
 from homeostat.control.gauges import Labels, gauges
 from homeostat.control.model import (
     BY_HAND,
@@ -106,9 +106,9 @@ class Controller:
         before = self.state()
         draft = Draft(before, now)
         problems: list[str] = []
-        steps: list[Callable[[Draft], None]] = [self._supervise, self._roll_out]
+        steps: list[Callable[[Draft], None]] = [self._supervise, self._degraded, self._roll_out]
         if monitors:
-            steps = [self._supervise, self._watch, self._roll_out, self._retrain]
+            steps = [self._supervise, self._watch, *steps[1:], self._retrain]
         for step in [*steps, self._candidates]:
             _attempt(lambda step=step: step(draft), problems)  # type: ignore[misc]
         if draft.events:
@@ -144,20 +144,31 @@ class Controller:
             spec = self.platform.project.monitoring
             draft.add(decide_alerts(draft.state.monitor, window, spec, draft.at))
 
+    def _degraded(self, draft: Draft) -> None:
+        rollout = draft.state.live_rollout
+        if rollout is not None:
+            draft.add(judge.unservable(self.platform, rollout))
+
     def _roll_out(self, draft: Draft) -> None:
         rollout = draft.state.live_rollout
         if rollout is None:
             return
-        events = gather.judge(self.platform, rollout, draft.at)
-        if any(isinstance(e, Promoted) for e in events):
-            reason = f"promoted by {rollout.id}"
-            events.append(ChampionChanged(rollout.candidate, rollout.champion, reason))
+        try:
+            events = judge.judge(self.platform, rollout, draft.at)
+        except HomeostatError as error:
+            draft.add(judge.blind(rollout, error, draft.at))
+            raise
+        for event in list(events):
+            if isinstance(event, Promoted):
+                reason = f"promoted by {rollout.id}"
+                events.append(ChampionChanged(event.candidate, rollout.champion, reason))
         draft.add(events)
 
     def _candidates(self, draft: Draft) -> None:
         waiting = [self.version(c) for c in draft.state.candidates]
         if waiting:
-            draft.add(policy.candidates(draft.state, self.platform.project, waiting))
+            project = self.platform.project
+            draft.add(policy.candidates(draft.state, project, waiting, draft.at))
 
     def _retrain(self, draft: Draft) -> None:
         draft.add(policy.retrain(draft.state, self.platform.project, draft.at))
@@ -172,7 +183,12 @@ class Controller:
         _attempt(lambda: self._show(state, len(problems)), problems)
 
     def _route(self, state: State) -> None:
-        route = desired_route(state, self.platform.project, self.version)
+        route = desired_route(
+            state,
+            self.platform.project,
+            # a rollback must not wait for a registry that is slow, down, or has lost the version
+            lambda version: state.servables.get(version) or self.version(version).servable(),
+        )
         plane = self.platform.plane
         if route is not None and plane.observed(route.model).generation != route.generation:
             plane.publish(route)

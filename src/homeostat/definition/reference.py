@@ -141,4 +141,4 @@ def _default(rule: dict[str, Any]) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, list | tuple):
         return f"`[{', '.join(str(v) for v in value)}]`" if value else ""
-    return f"`{value}`"
+    return f"`{value}`" if value != "" else ""

@@ -16,6 +16,12 @@ from homeostat.core.names import METRICS
 from homeostat.definition.mistakes import Mistake, Where, did_you_mean, one_of
 from homeostat.definition.project import Project
 from homeostat.definition.rules_data import data_rules, is_sql
+from homeostat.definition.rules_rollout import (
+    approvals,
+    freezes,
+    rollout_time,
+    strategies,
+)
 from homeostat.definition.rules_training import bound_mistakes, gate_rules, tune_rules
 from homeostat.monitoring.spec import Quality
 
@@ -69,31 +75,6 @@ def steps(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
             expected="100",
             found=f"{numbers[-1]:g}",
             remedy=f"write {_list([*numbers, 100])}",
-        )
-
-
-def approvals(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
-    for i, percent in enumerate(project.rollout.approve):
-        if percent not in project.rollout.steps:
-            yield Mistake(
-                ("rollout", "approve", i),
-                "there is no such step to approve",
-                expected=f"one of the steps {_list(project.rollout.steps)}",
-                found=f"{percent:g}",
-                touches=(("rollout", "steps"),),
-            )
-
-
-def rollout_time(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
-    plan = project.rollout
-    least = len(plan.steps) * plan.bake + (plan.shadow or timedelta(0))
-    if plan.max_duration < least:
-        yield Mistake(
-            ("rollout", "max_duration"),
-            "a rollout could never reach 100 %",
-            expected=f"at least {least} (every step's `bake`, and `shadow`)",
-            found=str(plan.max_duration),
-            touches=(("rollout", "bake"), ("rollout", "steps"), ("rollout", "shadow")),
         )
 
 
@@ -250,6 +231,8 @@ RULES: tuple[Rule, ...] = (
     steps,
     approvals,
     rollout_time,
+    strategies,
+    freezes,
     guards,
     live_quality,
     notify,

@@ -27,7 +27,7 @@ _MORE = {
     "Project.training": "How a model is made and measured.",
     "Project.gates": "What a candidate must show on the test set before it is registered.",
     "Project.serving": "How the data plane answers.",
-    "Project.rollout": "The plan of a canary.",
+    "Project.rollout": "The plan by which a candidate takes over.",
     "Project.monitoring": "What is watched while the model serves.",
     "Project.retraining": "When a new model is trained, and how often at most.",
     "DataSpec.time": "The column that says when a row happened (without a zone: UTC).",

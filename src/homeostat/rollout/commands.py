@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from homeostat.core.errors import BadInput, Refused
+from homeostat.core.route import Servable
+from homeostat.rollout import strategy
+from homeostat.rollout.experiment import WINNER
+from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import (
     Approved,
     Paused,
@@ -26,15 +33,37 @@ def start(
     champion: str,
     plan: RolloutSpec,
     by: str = "policy",
+    now: datetime | None = None,
+    candidates: Sequence[str] = (),
+    servables: Sequence[Servable] = (),
 ) -> list[RolloutEvent]:
-    """Begin a rollout. Raises Refused while another one lives, BadInput for an unusable plan."""
+    """Begin a rollout. candidates: the challengers of an experiment, where there are several.
+    now: for the plan's freezes, which None leaves out of account.
+
+    In a freeze it begins in the shadow, and takes its first step when the freeze is over. Raises
+    Refused while another one lives, BadInput for an unusable plan.
+    """
     if current is not None and current.live:
         raise Refused(
             f"rollout {current.id} of version {current.candidate} is {current.phase.value}",
             remedy="wait for it to end, or abort it",
         )
-    if candidate == champion:
-        raise Refused(f"version {candidate} is the champion already")
+    several = tuple(dict.fromkeys(candidates)) or (candidate,)
+    if champion in several:
+        raise Refused(f"version {champion} is the champion already")
+    _usable(plan, several)
+    kept = several if len(several) > 1 else ()
+    events: list[RolloutEvent] = [
+        Started(id, several[0], champion, plan, by, kept, tuple(servables))
+    ]
+    (first, *_) = strategy.steps(plan, len(several)) or (0.0,)
+    waits = strategy.begins_in_shadow(plan) or first in plan.approve
+    if not waits and (now is None or frozen_until(plan.freeze, now) is None):
+        events.append(Stepped(id, 0, float(first), "the first step"))
+    return events
+
+
+def _usable(plan: RolloutSpec, candidates: Sequence[str]) -> None:
     steps = plan.steps
     if list(steps) != sorted(set(steps)) or steps[-1] != 100:
         raise BadInput(
@@ -42,10 +71,12 @@ def start(
             path="$.rollout.steps",
             found=str(list(steps)),
         )
-    events: list[RolloutEvent] = [Started(id, candidate, champion, plan, by)]
-    if plan.shadow is None and steps[0] not in plan.approve:
-        events.append(Stepped(id, 0, float(steps[0]), "the first step"))
-    return events
+    if len(candidates) > 1 and plan.strategy != "experiment":
+        raise Refused(
+            f"a {plan.strategy} rollout tries one version at a time",
+            found=f"versions {', '.join(candidates)}",
+            remedy="write `strategy: experiment` in `rollout`, or name one version",
+        )
 
 
 def pause(rollout: Rollout | None, *, by: str, reason: str = "") -> list[RolloutEvent]:
@@ -67,17 +98,45 @@ def resume(rollout: Rollout | None, *, by: str) -> list[RolloutEvent]:
 def approve(rollout: Rollout | None, *, by: str) -> list[RolloutEvent]:
     """Say yes to the step that waits. The next tick takes it if the evidence still holds."""
     found = _live(rollout, "approve")
-    percent = found.next_percent
+    percent = WINNER if found.trials and found.step >= 0 else found.next_percent
     if found.phase is not Phase.WAITING_APPROVAL or percent is None:
         raise Refused(f"rollout {found.id} is not waiting for an approval", found=found.phase.value)
     return [Approved(found.id, float(percent), by)]
 
 
-def promote(rollout: Rollout | None, *, by: str, reason: str = "") -> list[RolloutEvent]:
-    """Make the candidate the champion now, whatever the evidence; it is recorded who did."""
+def promote(
+    rollout: Rollout | None,
+    *,
+    by: str,
+    now: datetime | None = None,
+    reason: str = "",
+    version: str | None = None,
+    anyway: bool = False,
+) -> list[RolloutEvent]:
+    """Make the candidate the champion now, whatever the evidence; it is recorded who did.
+
+    version: which one, of an experiment's challengers. In a freeze (at `now`) only with `anyway`.
+    """
     found = _live(rollout, "promote")
+    freeze = None if now is None or anyway else frozen_until(found.plan.freeze, now)
+    if freeze is not None:
+        until, window = freeze
+        raise Refused(
+            f"nothing advances until {until:%F %R} UTC"
+            + (f" ({window.why})" if window.why else ""),
+            found=f"the freeze from {window.start} to {window.to} {window.zone}",
+            remedy="wait, or promote --anyway; an abort is always possible",
+        )
     why = reason or f"promoted by {by} at {found.percent:g} %"
-    return [Promoted(found.id, found.candidate, by, why, found.verdicts)]
+    chosen = version or found.candidate
+    if chosen not in found.candidates or (found.trials and version is None):
+        raise Refused(
+            f"rollout {found.id} tries version {', '.join(found.candidates)}",
+            found=version and f"version {version}",
+            remedy="name one of them: homeostat rollout promote VERSION",
+        )
+    verdicts = next((t.verdicts for t in found.trials if t.version == chosen), found.verdicts)
+    return [Promoted(found.id, chosen, by, why, verdicts)]
 
 
 def abort(rollout: Rollout | None, *, by: str, reason: str = "") -> list[RolloutEvent]:

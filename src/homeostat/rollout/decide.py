@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from homeostat.core.verdict import Outcome, Verdict, worst
+from homeostat.core.verdict import Verdict, worst
+from homeostat.rollout import strategy
+from homeostat.rollout.freeze import frozen_time, frozen_until
 from homeostat.rollout.model import (
     ApprovalAsked,
     Judged,
@@ -24,24 +26,23 @@ def decide(
     """What happens next, as events to record; [] to hold.
 
     verdicts: one per declared guard, from `evidence.measure`. In this order:
-    harm shown -> rolled back, in every live phase and whatever the bake; past the deadline ->
-    rolled back (not while paused); nothing measured after a bake and `no_data: abort` -> rolled
-    back; baked and every guard passes -> the next step, or promoted after the last. Everything
-    else holds; a hold is recorded when a guard came out differently than last recorded.
+    harm shown -> rolled back, in every live phase and whatever the bake; frozen -> held; past the
+    deadline -> rolled back (not while paused); nothing measured after a bake and `no_data: abort`
+    -> rolled back; baked and every guard passes -> the next step, or promoted after the last.
+    Everything else holds; a hold is recorded when a guard came out differently than last recorded.
     """
     if rollout is None or not rollout.live:
         return []
     verdicts = tuple(verdicts)
     if failed := [v for v in verdicts if v.failed]:
         return [_back(rollout, verdicts, failed[0].sentence)]
-    if rollout.phase is Phase.PAUSED:
+    if rollout.phase is Phase.PAUSED or frozen_until(rollout.plan.freeze, now):
         return _note(rollout, verdicts, now)
-    if rollout.next_percent is None and _may_move(rollout, verdicts, now):
+    if rollout.step >= 0 and rollout.next_percent is None and _may_move(rollout, verdicts, now):
         return [_forward(rollout, verdicts)]  # decided, if late: the clock may have jumped
-    if now >= rollout.deadline:
-        limit = rollout.plan.max_duration
-        return [_back(rollout, verdicts, f"not decided within {limit}: {_why(verdicts)}")]
-    if rollout.phase is Phase.STEP and _baked(rollout, now):
+    if overdue(rollout, now):
+        return [_back(rollout, verdicts, f"{undecided(rollout)}: {why(verdicts)}")]
+    if rollout.phase is Phase.STEP and baked(rollout, now):
         unmeasured = [v for v in verdicts if not v.n]
         if unmeasured and rollout.plan.no_data == "abort":
             return [_back(rollout, verdicts, f"nothing measured: {unmeasured[0].sentence}")]
@@ -51,13 +52,37 @@ def decide(
 
 
 def _may_move(rollout: Rollout, verdicts: tuple[Verdict, ...], now: datetime) -> bool:
-    if not _baked(rollout, now):
+    if not baked(rollout, now):
         return False
     if rollout.phase is Phase.SHADOW:  # nobody is answered by the candidate yet
-        return all(v.outcome is not Outcome.ERROR for v in verdicts)
+        waits = rollout.next_percent is None  # in the dark, until a person decides
+        return not waits and strategy.shown_in_shadow(rollout.plan, verdicts)
+    return every_guard_passes(rollout, verdicts)
+
+
+def every_guard_passes(rollout: Rollout, verdicts: Sequence[Verdict]) -> bool:
+    """Each declared guard was measured and passes; without a guard nothing does."""
     declared = set(rollout.plan.guards.names())
     passed = {v.check for v in verdicts if v.passed}
     return bool(declared) and declared <= passed and worst(v.outcome for v in verdicts).rank == 0
+
+
+def baked(rollout: Rollout, now: datetime) -> bool:
+    """Whether the step, or the shadow, has had its least time."""
+    if rollout.phase is Phase.SHADOW:
+        shadow = rollout.plan.shadow
+        return now >= (rollout.since if shadow is None else rollout.since + shadow)
+    return now >= rollout.since + rollout.plan.bake
+
+
+def overdue(rollout: Rollout, now: datetime) -> bool:
+    """Past the deadline, the time that was frozen not counted."""
+    late = now - rollout.deadline
+    return late >= frozen_time(rollout.plan.freeze, rollout.started, now)
+
+
+def undecided(rollout: Rollout) -> str:
+    return f"not decided within {rollout.plan.max_duration}"
 
 
 def _forward(rollout: Rollout, verdicts: tuple[Verdict, ...]) -> RolloutEvent:
@@ -71,27 +96,27 @@ def _forward(rollout: Rollout, verdicts: tuple[Verdict, ...]) -> RolloutEvent:
     return Stepped(rollout.id, rollout.step + 1, float(percent), reason, verdicts)
 
 
-def _baked(rollout: Rollout, now: datetime) -> bool:
-    if rollout.phase is Phase.SHADOW:
-        shadow = rollout.plan.shadow
-        return now >= (rollout.since if shadow is None else rollout.since + shadow)
-    return now >= rollout.since + rollout.plan.bake
-
-
 def _note(rollout: Rollout, verdicts: tuple[Verdict, ...], now: datetime) -> list[RolloutEvent]:
     if now < rollout.since:  # recorded once: it moves `since` back to now
-        return [Judged(rollout.id, verdicts, "the clock was set back: the step bakes anew")]
-    before = {v.check: v.outcome for v in rollout.verdicts}
-    if {v.check: v.outcome for v in verdicts} == before:
+        return [Judged(rollout.id, verdicts, SET_BACK)]
+    if same(rollout.verdicts, verdicts):
         return []
-    return [Judged(rollout.id, verdicts, _why(verdicts))]
+    return [Judged(rollout.id, verdicts, why(verdicts))]
+
+
+SET_BACK = "the clock was set back: the step bakes anew"
+
+
+def same(before: Sequence[Verdict], now: Sequence[Verdict]) -> bool:
+    """Whether every guard came out as before."""
+    return {v.check: v.outcome for v in before} == {v.check: v.outcome for v in now}
 
 
 def _back(rollout: Rollout, verdicts: tuple[Verdict, ...], reason: str) -> RolloutEvent:
     return RolledBack(rollout.id, rollout.candidate, "policy", reason, verdicts)
 
 
-def _why(verdicts: tuple[Verdict, ...]) -> str:
+def why(verdicts: Sequence[Verdict]) -> str:
     """The sentence of the guard that keeps it from going on."""
     open_ = [v for v in verdicts if not v.passed]
     if open_:

@@ -12,7 +12,9 @@ from datetime import datetime
 import msgspec
 
 from homeostat.core.events import Event
+from homeostat.core.route import Servable, places
 from homeostat.core.verdict import Verdict
+from homeostat.rollout import strategy
 from homeostat.rollout.spec import RolloutSpec
 
 
@@ -28,13 +30,19 @@ class Phase(enum.StrEnum):
 
 
 class Started(Event, frozen=True, tag="rollout.started"):
-    """candidate and champion are versions; plan is frozen: later edits do not reach it."""
+    """candidate and champion are versions; plan is frozen: later edits do not reach it.
+
+    candidates: all of them, where there are several. servables: where the files of all versions
+    are, so that traffic can be moved while the registry does not answer.
+    """
 
     rollout: str
     candidate: str
     champion: str
     plan: RolloutSpec
     by: str = "policy"
+    candidates: tuple[str, ...] = ()
+    servables: tuple[Servable, ...] = ()
 
 
 class Stepped(Event, frozen=True, tag="rollout.stepped"):
@@ -48,11 +56,22 @@ class Stepped(Event, frozen=True, tag="rollout.stepped"):
 
 
 class Judged(Event, frozen=True, tag="rollout.judged"):
-    """A guard came out differently than when it was last recorded; nothing moves."""
+    """A guard came out differently than when it was last recorded; nothing moves.
+    candidate: whose guards, in an experiment."""
 
     rollout: str
     verdicts: tuple[Verdict, ...]
     reason: str
+    candidate: str = ""
+
+
+class Retired(Event, frozen=True, tag="rollout.retired"):
+    """One challenger of an experiment is out; its traffic returns to the champion."""
+
+    rollout: str
+    candidate: str
+    reason: str
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Paused(Event, frozen=True, tag="rollout.paused"):
@@ -101,9 +120,28 @@ class RolledBack(Event, frozen=True, tag="rollout.rolled_back"):
 
 
 RolloutEvent = (
-    Started | Stepped | Judged | Paused | Resumed | ApprovalAsked | Approved | Promoted | RolledBack
+    Started
+    | Stepped
+    | Judged
+    | Retired
+    | Paused
+    | Resumed
+    | ApprovalAsked
+    | Approved
+    | Promoted
+    | RolledBack
 )
 UNION = RolloutEvent
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A challenger of an experiment. at: where its keys begin. retired: why it is out, and None
+    while it is not."""
+
+    version: str
+    at: float
+    verdicts: tuple[Verdict, ...] = ()
+    retired: str | None = None
 
 
 class Rollout(msgspec.Struct, frozen=True):
@@ -114,6 +152,7 @@ class Rollout(msgspec.Struct, frozen=True):
     as evidence. deadline: undecided by then, it is rolled back (moved on by the time paused).
     verdicts: the last that were recorded. approved: the steps (percent) a person said yes to.
     resumes_to, paused_at: for a paused rollout. reason, by, ended: for one that is over.
+    trials: the challengers of an experiment; percent is then what each of them has.
     """
 
     id: str
@@ -133,6 +172,7 @@ class Rollout(msgspec.Struct, frozen=True):
     reason: str = ""
     by: str = "policy"
     ended: datetime | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -141,15 +181,30 @@ class Rollout(msgspec.Struct, frozen=True):
     @property
     def next_percent(self) -> float | None:
         """The percent of the step after this one; None at the last."""
-        steps = self.plan.steps
-        return steps[self.step + 1] if self.step + 1 < len(steps) else None
+        return self.steps[self.step + 1] if self.step + 1 < len(self.steps) else None
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        return strategy.steps(self.plan, max(len(self.trials), 1))
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Everything that is tried, the retired included."""
+        return tuple(t.version for t in self.trials) or (self.candidate,)
+
+    @property
+    def active(self) -> tuple[Trial, ...]:
+        """The challengers of an experiment that are still in it."""
+        return tuple(t for t in self.trials if t.retired is None)
 
     @property
     def wake_at(self) -> datetime | None:
         """When it has to be looked at again even if nothing happens; None when it is over."""
         match self.phase:
-            case Phase.SHADOW if self.plan.shadow is not None:
+            case Phase.SHADOW if self.plan.shadow is not None and self.steps:
                 return min(self.since + self.plan.shadow, self.deadline)
+            case Phase.SHADOW if self.plan.strategy == "dark":
+                return self.deadline
             case Phase.SHADOW:
                 return self.since
             case Phase.STEP:
@@ -178,8 +233,13 @@ def evolve(state: Rollout | None, event: RolloutEvent, at: datetime) -> Rollout 
                 since=at,
                 verdicts=event.verdicts or state.verdicts,
             )
+        case Judged() if event.candidate:
+            return _on_trial(state, event.candidate, verdicts=event.verdicts)
         case Judged():
             return replace(state, verdicts=event.verdicts)
+        case Retired():
+            kept = {"verdicts": event.verdicts} if event.verdicts else {}
+            return _on_trial(state, event.candidate, retired=event.reason, **kept)
         case Paused():
             if state.phase is Phase.PAUSED:
                 return state
@@ -198,6 +258,7 @@ def evolve(state: Rollout | None, event: RolloutEvent, at: datetime) -> Rollout 
             promoted = isinstance(event, Promoted)
             return replace(
                 state,
+                candidate=event.candidate if promoted else state.candidate,
                 phase=Phase.PROMOTED if promoted else Phase.ROLLED_BACK,
                 percent=100.0 if promoted else 0.0,
                 verdicts=event.verdicts or state.verdicts,
@@ -222,7 +283,22 @@ def _begin(event: Started, at: datetime) -> Rollout:
         started=at,
         deadline=at + event.plan.max_duration,
         by=event.by,
+        trials=_trials(event),
     )
+
+
+def _trials(event: Started) -> tuple[Trial, ...]:
+    if event.plan.strategy != "experiment":
+        return ()
+    versions = event.candidates or (event.candidate,)
+    return tuple(Trial(v, at) for v, at in zip(versions, places(len(versions)), strict=True))
+
+
+def _on_trial(state: Rollout, version: str, **changes: object) -> Rollout:
+    trials = tuple(
+        msgspec.structs.replace(t, **changes) if t.version == version else t for t in state.trials
+    )
+    return msgspec.structs.replace(state, trials=trials)
 
 
 def _resume(state: Rollout, at: datetime) -> Rollout:

@@ -1,4 +1,4 @@
-"""The `rollout:` section: the plan of a canary."""
+"""The `rollout:` section: the plan by which a candidate takes over."""
 
 from __future__ import annotations
 
@@ -51,14 +51,35 @@ class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(n for n in ("quality", "latency_p99", "error_rate") if getattr(self, n))
 
 
+class Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A time in which nothing advances.
+    from: when it begins: `22:00` (every day), `fri 16:00` (every week) or `2026-12-20 16:00`.
+    to: when it ends, in the same form. zone: whose clocks. why: shown while it holds."""
+
+    start: str = msgspec.field(name="from")
+    to: str
+    zone: str = "UTC"
+    why: str = ""
+
+
 class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """steps: percent of traffic, ascending, ending at 100. bake: the least time at each step.
+    """strategy: canary (step by step), shadow (the same, once its scores in the shadow pass),
+    blue_green (from 0 to 100 once they pass, the champion kept loaded for `bake`), experiment
+    (several challengers side by side, a winner or none), dark (in the shadow until a person
+    decides).
+    steps: percent of traffic, ascending, ending at 100. bake: the least time at each step.
     alpha: the chance, over the whole rollout, of a wrong promotion, and of a wrong rollback.
     no_data: what to do with a guard that nothing was measured for: hold, or abort the rollout.
     approve: steps (percent) before which a person has to say yes.
     shadow: score in the shadow for this long before the first step.
-    max_duration: a rollout that has not decided by then is rolled back."""
+    max_duration: a rollout that has not decided by then is rolled back.
+    share: percent of the requests for each challenger of an experiment; as many as the champion's
+    if unset.
+    freeze: times in which nothing advances, and `max_duration` stands still.
+    on_new_candidate: a version that is registered during a rollout waits for its end (queue), or
+    ends it and takes its place (supersede); a paused rollout is never superseded."""
 
+    strategy: Literal["canary", "shadow", "blue_green", "experiment", "dark"] = "canary"
     steps: Annotated[tuple[Percent, ...], Meta(min_length=1)] = (10, 25, 50, 75, 100)
     bake: Duration = default("10m")
     alpha: Unit = 0.05
@@ -67,3 +88,6 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approve: tuple[Percent, ...] = ()
     shadow: Duration | None = None
     max_duration: Duration = default("7d")
+    share: Percent | None = None
+    freeze: tuple[Freeze, ...] = ()
+    on_new_candidate: Literal["queue", "supersede"] = "queue"
