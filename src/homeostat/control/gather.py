@@ -8,7 +8,6 @@ from datetime import datetime
 import polars as pl
 
 from homeostat.control.gauges import Labels
-from homeostat.control.model import LoopEvent
 from homeostat.control.platform import Platform
 from homeostat.core.version import Version
 from homeostat.monitoring.model import MonitorState, WindowObserved
