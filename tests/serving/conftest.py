@@ -69,6 +69,9 @@ class Plane:
             wait_for(lambda: self.plane.observed("m").generation == made.generation, "a new route")
         return made
 
+    def observed_workers(self) -> int:
+        return self.plane.observed("m").workers
+
     def predict(self, *rows: Any, **header: str) -> httpx.Response:
         headers = {k.replace("_", "-"): v for k, v in header.items()}
         body = {"instances": list(rows)}

@@ -78,7 +78,7 @@ class Api:
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one request, now or at the end of this tick."""
-        self._counters.add("requests")
+        self._counters.began()
         methods = self._paths.get(exchange.target)
         if methods is None:
             methods = self._find(exchange.target)
@@ -95,6 +95,7 @@ class Api:
 
     def refused(self) -> None:
         """A request that was no valid HTTP."""
+        self._counters.began()
         self._counters.series("", "", "").failed(1)
 
     def _find(self, target: bytes) -> dict[bytes, Handler]:
@@ -146,10 +147,9 @@ class Api:
         served = self._served(exchange, model, version)
         if served is None:
             return
-        limit = self._spec.concurrency
-        if limit and self._engine.in_flight >= limit:
-            message = f"more than {limit} requests are in flight; try again in a moment"
-            self._refuse(model, exchange, 503, message)
+        refused = self._engine.admit(exchange.client, exchange.started)
+        if refused is not None:
+            self._refuse(model, exchange, refused.status, refused.message)
             return
         rows: Rows | None = None
         try:
@@ -182,7 +182,7 @@ class Api:
             found = served.named(version)
         assert found is not None  # _served saw to it
         model, chosen = found
-        return Job(reply, served, model, chosen, rows, id, exchange.started)
+        return Job(reply, served, model, chosen, rows, id, exchange.started, exchange.deadline)
 
     def _served(self, exchange: Exchange, model: str, version: str | None) -> Served | None:
         """What is served under a name; answers 404 or 503 and gives None where nothing is."""

@@ -7,6 +7,8 @@ from time import perf_counter
 
 import msgspec
 
+from homeostat.core.errors import BadInput
+
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
 REASONS = {
@@ -35,12 +37,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Front:
-    """What all connections of a worker share in their answers: the Date header's line."""
+    """What all connections of a worker share in their answers: the Date header's line, and
+    `ended`, which is told the status of each answer before it is written."""
 
-    __slots__ = ("date",)
+    __slots__ = ("date", "ended")
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[int], None]) -> None:
         self.date = b""
+        self.ended = ended
 
 
 class Exchange:
@@ -48,15 +52,16 @@ class Exchange:
 
     headers: those that the server acts on, names in lower case (`http.KEPT`). started: when the
     whole request was there, by `perf_counter`; slow clients do not count as slow answers.
+    client: the address it comes from.
     """
 
     __slots__ = (
-        "_flush", "_front", "answer", "body", "close", "head", "headers", "method", "started",
-        "target",
+        "_flush", "_front", "answer", "body", "client", "close", "head", "headers", "method",
+        "started", "target",
     )  # fmt: skip
 
-    def __init__(self, front: Front, flush: Callable[[], None]) -> None:
-        self._front, self._flush = front, flush
+    def __init__(self, front: Front, flush: Callable[[], None], client: str = "") -> None:
+        self._front, self._flush, self.client = front, flush, client
         self.started = perf_counter()
         self.method = b""
         self.target = b""
@@ -71,10 +76,31 @@ class Exchange:
         value = self.headers.get(b"x-homeostat-key")
         return None if value is None else value.decode("latin-1")
 
+    @property
+    def deadline(self) -> float | None:
+        """By `perf_counter`, when `x-homeostat-deadline-ms` says how long an answer is of use.
+        Raises BadInput."""
+        value = self.headers.get(b"x-homeostat-deadline-ms")
+        if value is None:
+            return None
+        try:
+            milliseconds = float(value)
+        except ValueError:
+            milliseconds = -1.0
+        if not 0 <= milliseconds < 1e9:
+            raise BadInput(
+                "not a deadline",
+                path="x-homeostat-deadline-ms",
+                expected="milliseconds from now",
+                found=repr(value.decode("latin-1")),
+            )
+        return self.started + milliseconds / 1000
+
     def send(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
         """Answer; `extra` is more header lines, each ended."""
+        self._front.ended(status)
         self.answer = _ANSWER % (
             status,
             REASONS[status],

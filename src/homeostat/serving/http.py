@@ -26,7 +26,14 @@ LINGER = 1.0
 """Seconds for which input is still read and thrown away after a refusal, so that the client
 sees the refusal and not a reset."""
 
-KEPT = frozenset({b"x-homeostat-key", b"inference-header-content-length", b"traceparent"})
+KEPT = frozenset(
+    {
+        b"x-homeostat-key",
+        b"x-homeostat-deadline-ms",
+        b"inference-header-content-length",
+        b"traceparent",
+    }
+)
 """Headers that are kept for the endpoints."""
 _CHECKED = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"}
@@ -54,14 +61,19 @@ class Limits(msgspec.Struct, frozen=True):
 
 class Server(Front):
     """What the connections of a worker share. handle(exchange) must answer, now or later;
-    refused() is called for every request that never reached it."""
+    refused() is called for every request that never reached it; ended(status) for both, once the
+    answer is known and before it is written."""
 
     __slots__ = ("connections", "draining", "handle", "limits", "refused")
 
     def __init__(
-        self, handle: Callable[[Exchange], None], refused: Callable[[], None], limits: Limits
+        self,
+        handle: Callable[[Exchange], None],
+        refused: Callable[[], None],
+        limits: Limits,
+        ended: Callable[[int], None] = lambda status: None,
     ) -> None:
-        super().__init__()
+        super().__init__(ended)
         self.handle, self.refused, self.limits = handle, refused, limits
         self.connections: set[Connection] = set()
         self.draining = False
@@ -89,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._transport: asyncio.Transport | None = None
+        self._client = ""
         self._exchange: Exchange | None = None  # being received
         self._in_head = False
         self._head = self._fed = self._headers = 0
@@ -109,6 +122,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do what asyncio.Transport says without being one
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if isinstance(peer, tuple) else ""
         self.server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,7 +179,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------ parser
 
     def on_message_begin(self) -> None:
-        self._exchange = Exchange(self.server, self.flush)
+        self._exchange = Exchange(self.server, self.flush, self._client)
         self._began = monotonic()
         self._in_head = True
         self._head = self._fed = self._headers = self._length = self._hosts = 0
@@ -384,7 +399,7 @@ class Connection(asyncio.Protocol):
             return
         self._refused = True
         self.server.refused()
-        exchange = self._exchange or Exchange(self.server, self.flush)
+        exchange = self._exchange or Exchange(self.server, self.flush, self._client)
         self._exchange = None
         self._body = b""
         exchange.close = True

@@ -37,6 +37,8 @@ class Slot:
                 path=str(layout.home),
                 remedy="stop it, or serve from another home folder",
             ) from None
+        # what a killed worker said of itself is not what this one does
+        self._path.unlink(missing_ok=True)
 
     def write(self, status: WorkerStatus) -> None:
         """Raises OSError."""

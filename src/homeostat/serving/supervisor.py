@@ -188,7 +188,8 @@ class Supervisor:
         return [
             *(sys.executable, "-m", "homeostat.serving.worker"),
             *("--home", str(self._layout.home), "--host", self.host, "--port", str(self.port)),
-            *("--slot", str(slot), "--config", str(self._layout.config)),
+            *("--slot", str(slot), "--workers", str(self._workers)),
+            *("--config", str(self._layout.config)),
             *("--parent", str(os.getpid())),
         ]
 

@@ -47,7 +47,9 @@ _logger = logging.getLogger("homeostat.worker")
 class Worker:
     """Wires the parts of one worker and runs its timers."""
 
-    def __init__(self, layout: Layout, spec: ServingSpec, slot: int, clock: ScaledClock) -> None:
+    def __init__(
+        self, layout: Layout, spec: ServingSpec, slot: int, clock: ScaledClock, workers: int = 1
+    ) -> None:
         """Raises Unavailable when the slot is taken, OSError when the disk is full."""
         self._layout = layout
         self._slot = Slot(layout, slot)
@@ -62,7 +64,7 @@ class Worker:
             dropped=lambda n: self._counters.add("log_dropped", n),
         )
         loop = asyncio.get_running_loop()
-        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec)
+        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec, workers)
         self._routes = Routes(layout.routes, self._report)
         api = Api(
             spec,
@@ -73,7 +75,9 @@ class Worker:
             self._now_us,
             self._metrics,
         )
-        self._server = Server(api.handle, api.refused, Limits(body=spec.max_body))
+        self._server = Server(
+            api.handle, api.refused, Limits(body=spec.max_body), self._counters.ended
+        )
 
     def _now_us(self) -> int:
         return self._clock.now_ns() // 1000
@@ -201,6 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--slot", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="how many share the port")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--parent", type=int, help="stop when this process is gone")
     given = parser.parse_args(arguments)
@@ -210,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = read_config(given.config) if given.config else ServingSpec()
         layout = Layout(given.home).make()
         listener = listen(given.host, given.port)
-        uvloop.run(_serve(layout, spec, given.slot, clock, listener, given.parent))
+        uvloop.run(_serve(layout, spec, given, clock, listener))
     except (HomeostatError, OSError, ValueError) as error:
         print(f"worker {given.slot}: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, HomeostatError) else 3
@@ -220,12 +225,11 @@ def main(arguments: list[str] | None = None) -> int:
 async def _serve(
     layout: Layout,
     spec: ServingSpec,
-    slot: int,
+    given: argparse.Namespace,
     clock: ScaledClock,
     listener: socket.socket,
-    parent: int | None,
 ) -> None:
-    await Worker(layout, spec, slot, clock).run(listener, parent)
+    await Worker(layout, spec, given.slot, clock, given.workers).run(listener, given.parent)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""requests = answered + shed + failed, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from homeostat.serving.counters import total
+from homeostat.serving.spec import Limit
+
+from .conftest import Plane, wait_for
+
+pytestmark = pytest.mark.slow
+
+DONE = ("answered", "shed", "failed")
+
+
+def counted(plane: Plane) -> dict[str, int]:
+    return total(plane.layout.metrics).globals
+
+
+def rows(n: int) -> dict[str, Any]:
+    return {"instances": [[1.0, 0.5]] * n}
+
+
+def kill(plane: Plane, name: str) -> None:
+    """kill -9, and wait until another process has taken the place."""
+    assert plane.server is not None
+    pid, workers = plane.server.pids()[name], len(plane.server.pids())
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: pid not in plane.server.pids().values(), "the end of a worker")
+    wait_for(lambda: plane.observed_workers() == workers, "the next worker")
+
+
+class Mixed:
+    """Clients that ask for all kinds of things without pause, and count what they were told."""
+
+    ASK: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/v1/models/m:predict", {"json": rows(1)}),
+        ("/v1/models/m:predict", {"json": rows(3)}),
+        ("/v1/models/m:predict", {"json": rows(2000)}),
+        ("/v1/models/m:predict", {"json": {"instances": [[1.0]]}}),  # 400
+        ("/v1/models/nobody:predict", {"json": rows(1)}),  # 404
+        ("/v1/models/m:predict", {"content": b"{"}),  # 400
+        ("/v1/models/m:predict", {"json": rows(1), "headers": {"x-homeostat-deadline-ms": "0"}}),
+    )
+
+    def __init__(self, plane: Plane, clients: int = 4) -> None:
+        self.url, self.stop = plane.url, threading.Event()
+        self.told: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._ask, args=(k,)) for k in range(clients)]
+
+    def __enter__(self) -> Mixed:
+        for thread in self.threads:
+            thread.start()
+        self.wait(40)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def wait(self, more: int) -> None:
+        until = sum(self.told.values()) + more
+        wait_for(lambda: sum(self.told.values()) >= until, f"{more} more answers")
+
+    def _ask(self, k: int) -> None:
+        client = httpx.Client(base_url=self.url, timeout=10)
+        while not self.stop.is_set():
+            k += 1
+            path, how = self.ASK[k % len(self.ASK)]
+            try:
+                told = _kind(client.post(path, **how).status_code)
+            except httpx.TransportError:
+                told = "broken"
+                client.close()
+                client = httpx.Client(base_url=self.url, timeout=10)
+            with self.lock:
+                self.told[told] += 1
+        client.close()
+
+
+def _kind(status: int) -> str:
+    return "answered" if status < 400 else "shed" if status in (429, 503, 504) else "failed"
+
+
+def test_every_request_ends_once_under_load_kills_and_reloads(served: Plane) -> None:
+    versions = [served.model(str(i)) for i in range(1, 4)]
+    served.publish(versions[0])
+    served.start(workers=2)
+    with Mixed(served) as load:
+        for i in range(4):
+            served.publish(versions[i % 3], canary=versions[(i + 1) % 3], percent=30, paired=0.5)
+            kill(served, f"worker {i % 2}")
+            load.wait(40)
+    sums = counted(served)
+    assert sums["requests"] == sum(sums[name] for name in DONE)
+    assert sums["lost"] <= load.told["broken"]
+    unheard = {name: sums[name] - load.told[name] for name in DONE}
+    assert min(unheard.values()) >= 0
+    assert sum(unheard.values()) <= load.told["broken"]
+    assert min(load.told[name] for name in DONE) > 0
+
+
+def test_without_a_kill_server_and_clients_count_the_same(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start(workers=2, limit=Limit(per_second=400))
+    with Mixed(served) as load:
+        load.wait(200)
+    assert load.told["broken"] == 0
+    sums = counted(served)
+    assert {name: sums[name] for name in DONE} == {name: load.told[name] for name in DONE}
+    assert sums["requests"] == sum(load.told.values())
+    assert sums["expired"] > 0
+
+
+def test_what_a_killed_worker_had_under_way_is_counted_as_lost(served: Plane) -> None:
+    served.publish(served.model("1", hidden=(2048, 2048), weights=[0.01] * 2048))
+    served.start()
+    asking = threading.Thread(target=_ask_and_hear_nothing, args=(served.url,))
+    asking.start()
+    wait_for(lambda: counted(served)["requests"] == 1, "the request")
+    kill(served, "worker 0")
+    asking.join()
+    sums = counted(served)
+    assert (sums["requests"], sums["failed"], sums["lost"]) == (1, 1, 1)
+    assert served.client.get("/metrics").text.count("homeostat_requests_lost_total 1") == 1
+
+
+def _ask_and_hear_nothing(url: str) -> None:
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{url}/v1/models/m:predict", json=rows(10_000), timeout=30)
+
+
+def test_a_request_whose_deadline_has_passed_is_not_computed(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start()
+    late = {"x-homeostat-deadline-ms": "0"}
+    answer = served.client.post("/v1/models/m:predict", json=rows(1), headers=late)
+    assert answer.status_code == 504
+    assert "deadline" in answer.json()["error"]
+    large = served.client.post("/v1/models/m:predict", json=rows(3000), headers=late)
+    assert large.status_code == 504
+    in_time = {"x-homeostat-deadline-ms": "5000"}
+    assert served.client.post("/v1/models/m:predict", json=rows(1), headers=in_time).is_success
+    nonsense = {"x-homeostat-deadline-ms": "soon"}
+    answer = served.client.post("/v1/models/m:predict", json=rows(1), headers=nonsense)
+    assert answer.status_code == 400
+    assert counted(served)["expired"] == 2
+    assert 'model_predictions_total{model="m",version="1",arm="champion"} 1' in (
+        served.client.get("/metrics").text
+    )
+
+
+def test_over_its_rate_a_client_is_told_to_come_again(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start(limit=Limit(per_client=5))
+    answers = [served.predict([1, 2]) for _ in range(20)]
+    refused = [a for a in answers if a.status_code == 429]
+    assert refused
+    assert answers[0].status_code == 200
+    assert refused[0].headers["retry-after"] == "1"
+    assert "5 requests a second" in refused[0].json()["error"]
+    assert served.client.get("/v2/health/ready").is_success  # what costs nothing has no limit
