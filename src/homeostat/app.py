@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,24 @@ def check(root: Path) -> Report:
             yield Mistake(where, error.what, expected=error.expected, remedy=error.remedy)
 
     return examine(root, more=targets)
+
+
+def export_prometheus(
+    root: Path, *, target: str, alertmanager: str, every: timedelta
+) -> dict[str, str]:
+    """File name -> text: what Prometheus and Alertmanager need to watch the project in `root`.
+    Raises BadDefinition, BadInput."""
+    from homeostat.backends import prometheus
+
+    return prometheus.files(load(root), target=target, alertmanager=alertmanager, every=every)
+
+
+def export_grafana(root: Path, *, prometheus: str, folder: str) -> dict[str, str]:
+    """File name -> text: Grafana's dashboards of the project in `root`, and where it finds them.
+    Raises BadDefinition, BadInput."""
+    from homeostat.backends import grafana
+
+    return grafana.files(load(root), prometheus=prometheus, folder=folder)
 
 
 def homeostat(*words: str, root: Path) -> list[str]:

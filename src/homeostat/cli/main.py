@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from homeostat import __version__
-from homeostat.cli import operate, pipeline, project, rollout, tables
+from homeostat.cli import export, operate, pipeline, project, rollout, tables
 from homeostat.cli.output import Settings, document, error_document, say
 from homeostat.core.errors import BadDefinition, HomeostatError, Unavailable
 
@@ -39,6 +39,7 @@ pipeline.add_to(app)
 operate.add_to(app)
 rollout.add_to(app)
 tables.add_to(app)
+export.add_to(app)
 
 
 def _version(wanted: bool) -> None:
