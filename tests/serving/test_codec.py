@@ -4,14 +4,14 @@ import contextlib
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.errors import BadInput
 from homeostat.serving.codec import (
-    Rows,
-    TooManyRows,
+    Outputs,
     read_v1,
     read_v2,
     v2_prefix,
@@ -19,6 +19,8 @@ from homeostat.serving.codec import (
     write_v2,
 )
 from homeostat.serving.labels import read_labels
+from homeostat.serving.rows import Rows, TooManyRows
+from homeostat.serving.tensors import Tensors
 
 AB = ("a", "b")
 numbers = st.floats(-1e30, 1e30, allow_nan=False) | st.integers(-(10**9), 10**9)
@@ -44,8 +46,13 @@ def v1(body: Any) -> Rows:
     return read_v1(json.dumps(body).encode(), 100)
 
 
-def v2(*tensors: Any, **other: Any) -> Rows:
-    return read_v2(json.dumps({"inputs": tensors, **other}).encode(), 100)
+def v2(*tensors: Any, **other: Any) -> Rows | Tensors:
+    return read_v2(json.dumps({"inputs": tensors, **other}).encode(), 100)[0]
+
+
+def as_list(matrix: Any) -> list[float]:
+    """Rows one after the other, as the model sees them."""
+    return np.asarray(matrix, np.float32).ravel().tolist()
 
 
 def tensor(name: str, shape: list[int], data: list[Any], datatype: str = "FP64") -> dict[str, Any]:
@@ -70,14 +77,14 @@ def test_every_way_to_send_rows_gives_the_same_numbers(
     ]
     for rows in ways:
         assert rows.n == n
-        assert rows.matrix(names, names) == flat
+        assert as_list(rows.matrix(names, names)) == as_list(flat)
 
 
 @given(body=st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))
 def test_any_body_is_read_or_refused_with_a_sentence(body: bytes) -> None:
     for read in (
         lambda: read_v1(body, 10).matrix(AB, AB),
-        lambda: read_v2(body, 10).matrix(AB, AB),
+        lambda: read_v2(body, 10)[0].matrix(AB, AB),
         lambda: read_labels(body, "m", 0, 10),
     ):
         with contextlib.suppress(BadInput):  # and nothing else
@@ -115,16 +122,25 @@ def test_a_bad_v1_body_is_told_what_was_expected(body: str, said: str) -> None:
     [
         ([], "at least one tensor"),
         ([tensor("x", [1, 2], [1])], "expected 2 values for shape"),
-        ([tensor("x", [1, 2], [1, "2"])], r"\$.inputs\[0\].data\[1\]: not a number"),
+        ([tensor("x", [1, 2], [1, "2"])], r"\$.inputs\[0\].data\[1\]: not a value of type FP64"),
         ([tensor("x", [2, 2], [[1, 2], [3]])], "ragged"),
         ([tensor("x", [2, 2], [[1, 2], 3])], "ragged"),
-        ([tensor("x", [1, 1, 2], [1, 2])], "wrong shape"),
+        ([tensor("x", [2, 2], [1, 2, 3, [4]])], r"data\[3\]: not a value"),
+        ([tensor("x", [2], [[1, 2]])], "ragged"),
+        ([tensor("a", [1, 1, 2], [1, 2]), tensor("b", [1], [1])], "wrong shape"),
         ([tensor("x", [-1, 2], [])], "wrong shape"),
         ([tensor("x", [0, 2], [])], "at least one row"),
-        ([tensor("x", [1, 2], [1, 2], "BYTES")], "unsupported datatype"),
-        ([tensor("x", [1, 2], [1, 2.5], "INT32")], "fractions"),
+        ([tensor("x", [1, 2], [1, 2], "BF16")], "unsupported datatype"),
+        ([tensor("x", [1, 2], [1, 2], "BYTES")], "not a value of type BYTES"),
+        ([tensor("x", [1, 2], ["1", "2"], "BYTES")], "not numbers"),
+        ([tensor("x", [1, 2], [1, 2], "BOOL")], "not a value of type BOOL"),
+        ([tensor("x", [1, 2], [1, True], "INT8")], "not a value of type INT8"),
+        ([tensor("x", [1, 2], [1, 128], "INT8")], "out of range for INT8; expected -128 to 127"),
+        ([tensor("x", [1, 2], [1, -1], "UINT64")], "out of range for UINT64"),
+        ([tensor("x", [1, 2], [1, 10**400], "FP64")], "out of range|found"),
+        ([tensor("x", [1, 2], [1, 2.5], "INT32")], "not a value of type INT32"),
         ([tensor("a", [1], [1]), tensor("a", [1], [1])], "twice"),
-        ([tensor("a", [1], [1]), tensor("b", [2], [1, 2])], "wrong shape"),
+        ([tensor("a", [1], [1]), tensor("b", [2], [1, 2])], "different numbers of rows"),
         ([tensor("a", [1], [1])], "missing; expected b"),
         ([{"name": "a"}], "missing required field"),
     ],
@@ -134,11 +150,30 @@ def test_a_bad_v2_body_is_told_what_was_expected(tensors: list[Any], said: str) 
         v2(*tensors).matrix(AB, AB)
 
 
-def test_an_unknown_output_is_refused() -> None:
+def test_what_is_wanted_back_is_read_and_checked() -> None:
     one = tensor("x", [1, 2], [1, 2])
-    assert v2(one, outputs=[{"name": "score"}]).n == 1
-    with pytest.raises(BadInput, match="no such output"):
-        v2(one, outputs=[{"name": "explanation"}])
+
+    def wanted(**other: Any) -> Outputs | None:
+        return read_v2(json.dumps({"inputs": [one], **other}).encode(), 100)[1]
+
+    assert wanted() is None
+    assert wanted(parameters={"sequence_id": 1}) is None
+    everything = wanted(parameters={"binary_data_output": True})
+    assert everything is not None
+    assert (everything.names, everything.is_binary("score")) == (None, True)
+    outputs = [{"name": "score", "parameters": {"binary_data": False}}, {"name": "other"}]
+    some = wanted(outputs=outputs, parameters={"binary_data_output": True})
+    assert some is not None
+    assert some.names == ("score", "other")
+    assert [some.is_binary(name) for name in ("score", "other")] == [False, True]
+    some.check(("score", "other"))
+    with pytest.raises(BadInput, match="no such output; expected score, found 'other'"):
+        some.check(("score",))
+    for parameters in ({"a": [1]}, {"a": None}, [1]):
+        with pytest.raises(BadInput, match="not as expected"):
+            wanted(parameters=parameters)
+    with pytest.raises(BadInput, match="classifications"):
+        wanted(outputs=[{"name": "score", "parameters": {"classification": 1}}])
 
 
 def test_too_many_rows_are_another_kind_of_error() -> None:
@@ -148,8 +183,8 @@ def test_too_many_rows_are_another_kind_of_error() -> None:
 
 def test_rows_by_position_mean_the_champions_order() -> None:
     rows = v1({"instances": [[1, 2], [3, 4]]})
-    assert rows.matrix(("b", "a"), AB) == [2, 1, 4, 3]
-    assert rows.matrix(("b",), AB) == [2, 4]
+    assert as_list(rows.matrix(("b", "a"), AB)) == [2, 1, 4, 3]
+    assert as_list(rows.matrix(("b",), AB)) == [2, 4]
     with pytest.raises(BadInput, match="expected c"):
         rows.matrix(("a", "c"), AB)
 

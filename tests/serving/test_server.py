@@ -112,7 +112,7 @@ def test_the_server_tells_about_itself(one: Plane) -> None:
         ("GET", "/v1/models/m:predict", 405, "POST"),
         ("DELETE", "/v2/models/m", 405, "GET"),
         ("POST", "/metrics", 405, "GET"),
-        ("POST", "/v1/models/m:explain", 501, "not built yet"),
+        ("POST", "/v1/models/m:explain", 501, "gives no explanations"),
         ("POST", "/v1/models/m:predict", 400, "not JSON"),
         ("POST", "/v2/models/m/infer", 400, "not JSON"),
         ("POST", "/v1/models/m/labels", 400, "list of labels"),

@@ -1,6 +1,8 @@
-"""Bodies of requests and answers: V1, and V2 of the Open Inference Protocol, as JSON. Pure.
+"""Bodies of requests and answers: V1, and V2 of the Open Inference Protocol. Pure.
 
-Every function raises BadInput with a sentence that says what was expected, or TooManyRows.
+What is common (float numbers in JSON) has a way of its own, typed by the decoder; everything
+else goes through `tensors`. Every function raises BadInput with a sentence that says what was
+expected, or TooManyRows.
 """
 
 from __future__ import annotations
@@ -10,113 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput
-from homeostat.core.servable import Field
+from homeostat.core.servable import Datatype
+from homeostat.serving.rows import Rows, check_id, check_rows, kind, number, some
+from homeostat.serving.tensors import Array, Tensor, Tensors, from_bytes, from_json, to_bytes
 
 OUTPUT = "score"
-"""Name of the one output tensor: the positive class's probability, FP32, shape [n]."""
+"""Name of the first output tensor: the positive class's probability, FP32, shape [n]."""
 
-_WHOLE = frozenset(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
-DATATYPES = _WHOLE | {"FP16", "FP32", "FP64"}
-_MAX_ID = 256
-_LARGEST = 3.4028234663852886e38  # float32
-
-
-class TooManyRows(BadInput):
-    """More rows in one request than the server takes."""
-
-
-class Rows:
-    """The rows of one request, as they were sent: by position (flat, row after row, in the
-    champion's order) or by name (one column per feature)."""
-
-    __slots__ = ("columns", "flat", "id", "n", "width")
-
-    def __init__(
-        self,
-        id: str | None,
-        n: int,
-        *,
-        flat: list[float] | None = None,
-        width: int = 0,
-        columns: dict[str, list[Any]] | None = None,
-    ) -> None:
-        self.id, self.n = id, n
-        self.flat, self.width, self.columns = flat, width, columns
-
-    def matrix(self, inputs: tuple[str, ...], order: tuple[str, ...]) -> list[float]:
-        """Flat values (n x d) in the order of `inputs`; `order`: what positions mean."""
-        if self.flat is not None:
-            if self.width != len(order):
-                raise BadInput(
-                    "wrong number of features in a row",
-                    expected=f"{len(order)} ({_some(order)})",
-                    found=str(self.width),
-                )
-            if inputs == order:
-                return self.flat
-            return self._picked({name: i for i, name in enumerate(order)}, inputs)
-        assert self.columns is not None
-        missing = [name for name in inputs if name not in self.columns]
-        if missing:
-            raise BadInput("features are missing", expected=_some(missing))
-        columns = [_numbers(self.columns[name], name) for name in inputs]
-        return [value for row in zip(*columns, strict=True) for value in row]
-
-    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-        """An array (n, *shape) of its dtype per field; `order`: what positions mean."""
-        columns = self.columns
-        if columns is None:
-            assert self.flat is not None
-            if self.width != len(order):
-                raise BadInput(
-                    "wrong number of features in a row",
-                    expected=f"{len(order)} ({_some(order)})",
-                    found=str(self.width),
-                )
-            columns = {name: self.flat[i :: self.width] for i, name in enumerate(order)}
-        missing = [field.name for field in fields if field.name not in columns]
-        if missing:
-            raise BadInput("features are missing", expected=_some(missing))
-        return {field.name: _array(columns[field.name], field) for field in fields}
-
-    def _picked(self, where: dict[str, int], inputs: tuple[str, ...]) -> list[float]:
-        assert self.flat is not None
-        missing = [name for name in inputs if name not in where]
-        if missing:
-            raise BadInput(
-                "this version needs features that rows by position do not carry",
-                expected=_some(missing),
-                remedy="send the features by name",
-            )
-        at = [where[name] for name in inputs]
-        starts = range(0, self.n * self.width, self.width)
-        return [self.flat[start + i] for start in starts for i in at]
-
-    def value(self, name: str, order: tuple[str, ...]) -> str | None:
-        """A feature of the first row as text, for sticky assignment; None when it is not there."""
-        if self.columns is not None:
-            column = self.columns.get(name)
-            found = column[0] if column else None
-        elif self.flat is not None and name in order and self.width == len(order):
-            found = self.flat[order.index(name)]
-        else:
-            found = None
-        if found is None:
-            return None
-        return repr(float(found)) if isinstance(found, int | float) else str(found)
-
-    def check_names(self, known: frozenset[str]) -> None:
-        """Refuse names that are no feature of any served version."""
-        if self.columns is not None:
-            unknown = [name for name in self.columns if name not in known]
-            if unknown:
-                raise BadInput(
-                    "unknown features", expected=_some(sorted(known)), found=_some(unknown)
-                )
+_FAST = frozenset({"FP32", "FP64"})
+_encode = msgspec.json.Encoder().encode
 
 
 # ---------------------------------------------------------------- V1
@@ -143,7 +49,8 @@ def read_v1(body: bytes, max_rows: int) -> Rows:
         request: _V1Lists | _V1Any = _v1_lists(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = _decode(_v1_any, body, 'an object {"instances": [[...], ...]}')
-    _check(request.id, len(request.instances), max_rows, "instances")
+    check_id(request.id)
+    check_rows(len(request.instances), max_rows, "instances")
     if isinstance(request, _V1Any):
         return _v1_loose(request)
     rows = request.instances
@@ -168,13 +75,13 @@ def _v1_loose(request: _V1Any) -> Rows:
         path = f"$.instances[{i}]"
         if isinstance(row, list):
             for j, value in enumerate(row):
-                _number(value, f"{path}[{j}]")
+                number(value, f"{path}[{j}]")
         if not isinstance(row, dict):
             raise BadInput(
                 "not a row like the others",
                 path=path,
                 expected="all rows lists of numbers, or all objects {feature: number}",
-                found=_kind(row),
+                found=kind(row),
             )
         if names is None:
             names = list(row)
@@ -182,8 +89,8 @@ def _v1_loose(request: _V1Any) -> Rows:
             raise BadInput(
                 "rows with different features",
                 path=path,
-                expected=_some(sorted(names)),
-                found=_some(sorted(row)),
+                expected=some(sorted(names)),
+                found=some(sorted(row)),
             )
     columns = {name: [row[name] for row in request.instances] for name in names or ()}
     return Rows(request.id, len(request.instances), columns=columns)
@@ -194,11 +101,24 @@ def write_v1(id: str, version: str, scores: list[float], explore: bool = False) 
     return _encode({**answer, "explore": True} if explore else answer)
 
 
-# ---------------------------------------------------------------- V2
+def write_v1_results(
+    id: str, version: str, scores: list[float], results: dict[str, Array], explore: bool
+) -> bytes:
+    """As `write_v1` for a model with further outputs: an object per row."""
+    columns = {OUTPUT: scores, **{name: array.tolist() for name, array in results.items()}}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    answer = {"predictions": rows, "model_version": version, "id": id}
+    return _encode({**answer, "explore": True} if explore else answer)
+
+
+# ---------------------------------------------------------------- V2 requests
+
+Parameters = dict[str, bool | int | float | str]
 
 
 class _Wanted(msgspec.Struct):
     name: str
+    parameters: Parameters = {}
 
 
 class _FlatTensor(msgspec.Struct):
@@ -208,110 +128,196 @@ class _FlatTensor(msgspec.Struct):
     data: list[float]
 
 
+class _NestedTensor(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[list[float]]
+
+
 class _AnyTensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any]
+    data: Any = None
+    parameters: Parameters = {}
 
 
-class _V2Flat(msgspec.Struct):
+class _Request(msgspec.Struct):
+    id: str | None = None
+    outputs: list[_Wanted] | None = None
+    parameters: Parameters = {}
+
+
+class _Flat(_Request, kw_only=True):
     inputs: list[_FlatTensor]
-    id: str | None = None
-    outputs: list[_Wanted] | None = None
 
 
-class _V2Any(msgspec.Struct):
+class _Nested(_Request, kw_only=True):
+    inputs: list[_NestedTensor]
+
+
+class _Any(_Request, kw_only=True):
     inputs: list[_AnyTensor]
-    id: str | None = None
-    outputs: list[_Wanted] | None = None
 
 
-_v2_flat = msgspec.json.Decoder(_V2Flat).decode
-_v2_any = msgspec.json.Decoder(_V2Any).decode
+_flat = msgspec.json.Decoder(_Flat).decode
+_nested = msgspec.json.Decoder(_Nested).decode
+_any = msgspec.json.Decoder(_Any).decode
+_EXPECTED = 'an object {"inputs": [{"name", "shape", "datatype", "data"}]}'
 
 
-def read_v2(body: bytes, max_rows: int) -> Rows:
-    """One tensor of shape [n, d], or one tensor of shape [n] or [n, 1] per feature."""
+class Outputs:
+    """What the caller wants back. names: None for everything; binary: those that it wants as
+    raw bytes after the JSON."""
+
+    __slots__ = ("_all_binary", "binary", "names")
+
+    def __init__(
+        self, names: tuple[str, ...] | None, binary: frozenset[str], all_binary: bool = False
+    ) -> None:
+        self.names, self.binary, self._all_binary = names, binary, all_binary
+
+    def is_binary(self, name: str) -> bool:
+        return name in self.binary or self._all_binary
+
+    def check(self, there: tuple[str, ...]) -> None:
+        """Refuse names that the version does not give."""
+        for name in self.names or ():
+            if name not in there:
+                raise BadInput(
+                    "no such output", path="$.outputs", expected=some(there), found=repr(name)
+                )
+
+
+def read_v2(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | None]:
+    """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back."""
     try:
-        request: _V2Flat | _V2Any = _v2_flat(body)
+        flat = _flat(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = _decode(_v2_any, body, 'an object {"inputs": [...]}')
-    tensors: Sequence[_FlatTensor | _AnyTensor] = request.inputs
-    if not tensors:
-        raise BadInput("no inputs", path="$.inputs", expected="at least one tensor")
-    for wanted in request.outputs or ():
-        if wanted.name != OUTPUT:
-            raise BadInput(
-                "no such output", path="$.outputs", expected=OUTPUT, found=repr(wanted.name)
-            )
-    flats = [_tensor(tensor, f"$.inputs[{i}]") for i, tensor in enumerate(tensors)]
-    n = tensors[0].shape[0]
-    _check(request.id, n, max_rows, "inputs")
-    first = tensors[0]
-    if len(tensors) == 1 and len(first.shape) == 2:
-        return Rows(request.id, n, flat=flats[0], width=first.shape[1])
-    columns: dict[str, list[Any]] = {}
-    for i, (tensor, flat) in enumerate(zip(tensors, flats, strict=True)):
-        path = f"$.inputs[{i}]"
-        if tensor.shape not in ([n], [n, 1]):
-            raise BadInput(
-                "wrong shape",
-                path=f"{path}.shape",
-                expected=f"one tensor [n, d], or a tensor [{n}] or [{n}, 1] per feature",
-                found=str(tensor.shape),
-            )
-        if tensor.name in columns:
-            raise BadInput("the same tensor twice", path=path, found=repr(tensor.name))
+        return _read_nested(body, max_rows)
+    rows = _fast(flat, [tensor.data for tensor in flat.inputs], max_rows)
+    if rows is None:
+        return _read_any(body, max_rows)
+    if flat.outputs is None and not flat.parameters:
+        return rows, None
+    return rows, _outputs(flat)
+
+
+def _read_nested(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | None]:
+    """Numbers in rows, or whatever else there is."""
+    try:
+        nested = _nested(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_any(body, max_rows)
+    flats = []
+    for tensor in nested.inputs:
+        shape = tensor.shape
+        width = shape[1] if len(shape) == 2 else -1
+        if shape[:1] == [len(tensor.data)] and all(len(row) == width for row in tensor.data):
+            flats.append([value for row in tensor.data for value in row])
+    rows = _fast(nested, flats, max_rows) if len(flats) == len(nested.inputs) else None
+    return (rows, _outputs(nested)) if rows is not None else _read_any(body, max_rows)
+
+
+def _read_any(body: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
+    request = _decode(_any, body, _EXPECTED)
+    tensors = [
+        from_json(t.name, t.datatype, t.shape, t.data, f"$.inputs[{i}]")
+        for i, t in enumerate(request.inputs)
+    ]
+    return Tensors(request.id, tensors, max_rows), _outputs(request)
+
+
+def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> Rows | None:
+    """The rows of FP32 or FP64 numbers: one tensor [n, d], or a tensor [n] or [n, 1] per
+    feature. None for everything else, mistakes included: they are explained elsewhere."""
+    tensors: Sequence[_FlatTensor | _NestedTensor] = request.inputs
+    if not tensors or not tensors[0].shape:
+        return None
+    shape = tensors[0].shape
+    n, columns = shape[0], {}
+    for tensor, flat in zip(tensors, flats, strict=True):
+        if tensor.datatype not in _FAST or min(tensor.shape) < 1:
+            return None
+        if math.prod(tensor.shape) != len(flat) or tensor.shape[0] != n:
+            return None
         columns[tensor.name] = flat
+    check_id(request.id)
+    if len(tensors) == 1 and len(shape) == 2:
+        check_rows(n, max_rows, "inputs")
+        return Rows(request.id, n, flat=flats[0], width=shape[1])
+    if len(columns) < len(tensors) or any(len(flat) != n for flat in flats):
+        return None
+    check_rows(n, max_rows, "inputs")
     return Rows(request.id, n, columns=columns)
 
 
-def _tensor(tensor: _FlatTensor | _AnyTensor, path: str) -> list[float]:
-    """Check datatype, shape and data; -> flat numbers."""
-    if tensor.datatype not in DATATYPES:
-        raise BadInput(
-            "unsupported datatype",
-            path=f"{path}.datatype",
-            expected=_some(sorted(DATATYPES)),
-            found=repr(tensor.datatype),
-        )
-    shape = tensor.shape
-    if not 1 <= len(shape) <= 2 or min(shape) < 0:
-        raise BadInput(
-            "wrong shape", path=f"{path}.shape", expected="[n, d] or [n]", found=str(shape)
-        )
-    loose = isinstance(tensor, _AnyTensor)
-    flat = _flatten(tensor.data, shape, path) if loose else tensor.data
-    if len(flat) != math.prod(shape):
-        raise BadInput(
-            "data and shape do not agree",
-            path=f"{path}.data",
-            expected=f"{math.prod(shape)} values for shape {shape}",
-            found=str(len(flat)),
-        )
-    if tensor.datatype in _WHOLE and not all(float(value).is_integer() for value in flat):
-        raise BadInput("fractions in whole numbers", path=f"{path}.data", expected=tensor.datatype)
-    return flat
+def _outputs(request: _Request) -> Outputs | None:
+    all_binary = request.parameters.get("binary_data_output", False)
+    if request.outputs is None:
+        return Outputs(None, frozenset(), True) if all_binary is True else None
+    for i, wanted in enumerate(request.outputs):
+        if "classification" in wanted.parameters:
+            raise BadInput("classifications are not made here", path=f"$.outputs[{i}].parameters")
+    binary = frozenset(
+        wanted.name
+        for wanted in request.outputs
+        if wanted.parameters.get("binary_data", all_binary) is True
+    )
+    return Outputs(tuple(wanted.name for wanted in request.outputs), binary)
 
 
-def _flatten(data: list[Any], shape: list[int], path: str) -> list[float]:
-    flat: list[float] = []
-    nested = len(shape) == 2 and any(isinstance(row, list) for row in data)
-    for i, row in enumerate(data):
-        at = f"{path}.data[{i}]"
-        if not nested:
-            flat.append(_number(row, at))
-        elif not isinstance(row, list) or len(row) != shape[1]:
+# ---------------------------------------------------------------- V2, binary tensors
+
+
+def read_v2_binary(body: bytes, header: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
+    """A JSON object of `header` bytes (`Inference-Header-Content-Length`), then the tensors that
+    have a `binary_data_size`, one after the other."""
+    length = header_length(header, len(body))
+    request = _decode(_any, memoryview(body)[:length], _EXPECTED)
+    tensors: list[Tensor] = []
+    at = length
+    for i, tensor in enumerate(request.inputs):
+        path = f"$.inputs[{i}]"
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            tensors.append(from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data, path))
+            continue
+        if type(size) is not int or not 0 <= size <= len(body) - at:
             raise BadInput(
-                "ragged data",
-                path=at,
-                expected=f"a row of {shape[1]} numbers",
-                found=f"{len(row)} values" if isinstance(row, list) else _kind(row),
+                "no such size",
+                path=f"{path}.parameters.binary_data_size",
+                expected=f"0 to {len(body) - at}, the bytes that are left",
+                found=kind(size),
             )
-        else:
-            flat += [_number(value, f"{at}[{j}]") for j, value in enumerate(row)]
-    return flat
+        raw = memoryview(body)[at : at + size]
+        tensors.append(from_bytes(tensor.name, tensor.datatype, tensor.shape, raw, path))
+        at += size
+    if at != len(body):
+        raise BadInput("bytes after the last tensor", found=f"{len(body) - at} bytes")
+    return Tensors(request.id, tensors, max_rows), _outputs(request)
+
+
+def header_length(header: bytes, size: int) -> int:
+    """The value of `Inference-Header-Content-Length`."""
+    if header.isdigit() and len(header) < 19 and int(header) <= size:
+        return int(header)
+    raise BadInput(
+        "not a length of the JSON",
+        path="Inference-Header-Content-Length",
+        expected=f"0 to {size}, the bytes of the body",
+        found=repr(header.decode("latin-1")),
+    )
+
+
+def read_raw(body: bytes, name: str, datatype: Datatype, shape: list[int]) -> Tensors:
+    """A body that is nothing but the one row of a model's only input (header length 0); its
+    outputs go back as bytes too."""
+    return Tensors(None, [from_bytes(name, datatype, shape, body, "body")], 1)
+
+
+# ---------------------------------------------------------------- V2 answers
 
 
 def v2_prefix(model: str, version: str) -> bytes:
@@ -330,12 +336,29 @@ def write_v2(prefix: bytes, id: str, scores: list[float], explore: bool = False)
     )
 
 
-# ---------------------------------------------------------------- shared
+def write_v2_tensors(
+    prefix: bytes, id: str, tensors: list[Tensor], outputs: Outputs, explore: bool
+) -> tuple[bytes, int | None]:
+    """-> the body, and the length of its JSON when raw tensors follow (else None)."""
+    described: list[dict[str, Any]] = []
+    raw: list[bytes] = []
+    for name, datatype, array in tensors:
+        said = {"name": name, "shape": array.shape, "datatype": datatype}
+        if outputs.is_binary(name):
+            raw.append(to_bytes(array, datatype))
+            described.append({**said, "parameters": {"binary_data_size": len(raw[-1])}})
+        else:
+            described.append({**said, "data": array.ravel().tolist()})
+    head = b'%b%b%b,"outputs":%b}' % (
+        prefix,
+        _encode(id),
+        b',"parameters":{"explore":true}' if explore else b"",
+        _encode(described),
+    )
+    return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
-_encode = msgspec.json.Encoder().encode
 
-
-def _decode(decoder: Any, body: bytes, expected: str) -> Any:
+def _decode(decoder: Any, body: bytes | memoryview, expected: str) -> Any:
     try:
         return decoder(body)
     except msgspec.ValidationError as error:
@@ -344,64 +367,3 @@ def _decode(decoder: Any, body: bytes, expected: str) -> Any:
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("the body is not JSON", expected=expected, found=str(error)) from error
-
-
-def _check(id: str | None, n: int, max_rows: int, field: str) -> None:
-    if id is not None and not 0 < len(id) <= _MAX_ID:
-        raise BadInput("unusable id", path="$.id", expected=f"1 to {_MAX_ID} characters")
-    if n == 0:
-        raise BadInput("no rows", path=f"$.{field}", expected="at least one row")
-    if n > max_rows:
-        raise TooManyRows(
-            "too many rows",
-            path=f"$.{field}",
-            expected=f"at most {max_rows}",
-            found=str(n),
-            remedy="split the request",
-        )
-
-
-def _array(column: Sequence[Any], field: Field) -> NDArray[Any]:
-    """A column as the model takes it: numbers as they are, text only where text is expected."""
-    text = field.datatype == "BYTES"
-    for i, value in enumerate(column):
-        if text and not isinstance(value, str):
-            raise BadInput("not text", path=f"feature {field.name!r}, row {i}", found=_kind(value))
-        if not text and not field.shape and type(value) not in (int, float, bool):
-            _number(value, f"feature {field.name!r}, row {i}")
-    try:
-        return np.array(column, dtype=field.dtype).reshape(len(column), *field.shape)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadInput(
-            "not values of this feature",
-            path=f"feature {field.name!r}",
-            expected=f"{field.datatype} of shape {list(field.shape)}",
-            found=str(error),
-        ) from error
-
-
-def _number(value: Any, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput("not a number", path=path, expected="a finite number", found=_kind(value))
-    if not -_LARGEST <= value <= _LARGEST:
-        raise BadInput("not a finite float32", path=path, found=_kind(value))
-    return value
-
-
-def _numbers(column: Sequence[Any], name: str) -> Sequence[float]:
-    for i, value in enumerate(column):
-        if type(value) is not float:
-            _number(value, f"feature {name!r}, row {i}")
-    return column
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(list(names)[:12])
-    return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown

@@ -9,7 +9,7 @@ import msgspec
 
 from homeostat.core.clock import to_ns
 from homeostat.core.errors import BadInput
-from homeostat.serving.codec import TooManyRows
+from homeostat.serving.rows import TooManyRows
 from homeostat.serving.segment import LabelRecord
 
 _SHOWN = 20

@@ -29,6 +29,7 @@ from homeostat.serving.api import Api
 from homeostat.serving.counters import Counters, total
 from homeostat.serving.engine import Engine
 from homeostat.serving.http import Connection, Limits, Server
+from homeostat.serving.intake import Intake
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.metrics import render
@@ -66,9 +67,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._engine = Engine(loop, self._log, self._counters, self._now_us, spec, workers)
         self._routes = Routes(layout.routes, self._report)
+        intake = Intake(spec, self._routes, self._engine)
         api = Api(
-            spec,
-            self._routes,
+            intake,
             self._engine,
             self._log,
             self._counters,
