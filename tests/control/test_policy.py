@@ -26,7 +26,8 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
-from homeostat.monitoring.model import MonitorState
+from homeostat.monitoring.evidence import Evidence
+from homeostat.monitoring.model import Figures, MonitorState, Period
 from homeostat.monitoring.quality import Harm
 from homeostat.monitoring.spec import MonitoringSpec, Quality
 from homeostat.rollout.model import Started
@@ -234,3 +235,80 @@ def test_a_version_that_was_rolled_out_before_its_run_ended_does_not_wait_for_an
     for seq, event in enumerate(happened, state.seq + 1):
         state = evolve(state, event, NOW, seq)
     assert state.candidates == ()
+
+
+def evidence(**fields: object) -> Evidence:
+    plain = {"n": 500, "coverage": 1.0, "rate": 0.1, "low": 0.08, "high": 0.12, "expected": 0.1}
+    rest = {"residual": 0.0, "error": 0.01, "error_low": 0.0, "mixed_low": 0.0}
+    return Evidence(**(plain | rest | fields))  # type: ignore[arg-type]
+
+
+def test_immature_labels_refuse_a_retraining() -> None:
+    state = harmed()
+    few = msgspec.structs.replace(state.monitor, labels=evidence(coverage=0.3))
+    told = reason(msgspec.structs.replace(state, monitor=few), project())
+    assert "30% of those that should be final are there" in told
+    assert policy.retrain(msgspec.structs.replace(state, monitor=few), project(coverage=0.2), NOW)
+
+
+def test_an_incident_within_the_training_period_refuses_until_it_is_out_of_it() -> None:
+    def told(start: datetime, length: timedelta) -> list[LoopEvent]:
+        state = harmed()
+        spoiled = msgspec.structs.replace(state.monitor, incidents=(Period(start, start + length),))
+        return policy.retrain(msgspec.structs.replace(state, monitor=spoiled), project(), NOW)
+
+    # trained and tested on the two weeks that ended a week ago
+    (within,) = told(NOW - 12 * DAY, DAY)
+    assert isinstance(within, RetrainingRefused)
+    assert "broken data arrived from 2026-02-17" in within.reason
+    for start, length in ((NOW - 30 * DAY, DAY), (NOW - 3 * DAY, DAY), (NOW - 12 * DAY, HOUR)):
+        (event,) = told(start, length)
+        assert isinstance(event, RunStarted), (start, length)
+
+
+def changed(days: float) -> State:
+    """Quality fell `days` before the last final label."""
+    last = NOW - 7 * DAY
+    windows = tuple(
+        Figures(
+            last - i * HOUR + 7 * DAY,
+            100,
+            0.01,
+            False,
+            0.9 + 0.001 * (i % 2) if i * HOUR > days * DAY else 0.5 + 0.001 * (i % 2),
+            last - i * HOUR,
+            "1",
+        )
+        for i in reversed(range(150))
+    )
+    state = harmed()
+    monitor = msgspec.structs.replace(state.monitor, windows=windows)
+    return msgspec.structs.replace(state, monitor=monitor)
+
+
+def test_a_window_since_the_change_starts_there_and_waits_until_it_is_long_enough() -> None:
+    day = Duration(days=1)
+    short = msgspec.structs.replace(
+        project(window="since_change"),
+        training=TrainingSpec("m:fit", Split(Duration(days=14), Duration(0), day)),
+    )
+    (event,) = policy.retrain(changed(3.0), short, NOW)
+    assert isinstance(event, RunStarted)
+    assert event.changed == NOW - 10 * DAY
+    since, until = policy.training_period(changed(3.0), short, NOW)
+    assert (since, until) == (NOW - 10 * DAY, NOW - 7 * DAY)
+    (refused,) = policy.retrain(changed(1.0), short, NOW)
+    assert isinstance(refused, RetrainingRefused)
+    assert "too few labels are final since the change of 2026-02-21 12:00" in refused.reason
+    (sliding,) = policy.retrain(changed(1.0), project(), NOW)
+    assert isinstance(sliding, RunStarted)
+    assert sliding.changed is None
+
+
+def test_a_run_names_what_has_most_likely_changed() -> None:
+    state = harmed()
+    off = evidence(error=0.4, error_low=0.35, mixed_low=0.3)
+    monitor = msgspec.structs.replace(state.monitor, labels=off)
+    (event,) = policy.retrain(msgspec.structs.replace(state, monitor=monitor), project(), NOW)
+    assert isinstance(event, RunStarted)
+    assert event.cause.startswith("a change of concept")

@@ -10,8 +10,16 @@ from homeostat.core.errors import BadInput
 from homeostat.core.metrics import Estimate
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.training.evaluate import Evaluation, evaluate
-from homeostat.training.gates import decide
-from homeostat.training.spec import AgainstChampion, Bias, Bound, GatesSpec, Split, TrainingSpec
+from homeostat.training.gates import Anchored, decide
+from homeostat.training.spec import (
+    AgainstChampion,
+    Anchor,
+    Bias,
+    Bound,
+    GatesSpec,
+    Split,
+    TrainingSpec,
+)
 
 DAY = Duration.parse("1d")
 SPEC = TrainingSpec(fit="m:f", split=Split(DAY, DAY, DAY), k=20)
@@ -132,3 +140,28 @@ def test_a_gate_never_passes_with_a_figure_beyond_its_bound(value, bound, confid
         verdict = decide(spec, found(value, low, high), label=[], candidate=[])
         assert verdict.failed == beyond
         assert not (verdict.passed and beyond)
+
+
+def test_a_candidate_must_keep_the_golden_set() -> None:
+    label, score = draw()
+    golden, good = draw(300, noise=0.1, seed=1)
+    bad = 1 - good
+    measured = evaluate(label, score, SPEC)
+
+    def kept(anchor: Anchor, candidate: np.ndarray, champion: np.ndarray | None) -> Verdict:
+        anchored = Anchored(golden, candidate, champion)
+        spec = GatesSpec(auc=Bound(min=0.6), anchor=anchor)
+        return decide(spec, measured, label=label, candidate=score, anchored=anchored)
+
+    assert kept(Anchor("golden.csv"), good, good).passed
+    lost = kept(Anchor("golden.csv", margin=0.01), bad, good)
+    assert lost.failed
+    assert lost.sentence.startswith("golden set: AUC is worse than the champion's")
+    assert lost.parts[-1].check == "anchor.against_champion"
+    assert kept(Anchor("golden.csv", min=0.9, margin=None), bad, None).failed
+    assert kept(Anchor("golden.csv", min=0.9), good, good).passed
+    assert kept(Anchor("golden.csv"), good, None).passed
+    empty = Anchored(golden[:0], good[:0], None)
+    spec = GatesSpec(auc=Bound(min=0.6), anchor=Anchor("golden.csv"))
+    none = decide(spec, measured, label=label, candidate=score, anchored=empty)
+    assert none.outcome is Outcome.INCONCLUSIVE

@@ -71,3 +71,18 @@ def test_no_row_is_in_both_parts_and_every_train_row_is_a_gap_before_the_test(
     assert parts.test["time"].min() >= parts.train_to + timedelta(hours=gap)
     assert parts.train.height <= train
     assert parts.test.height <= test
+
+
+def test_the_window_may_grow_or_begin_with_a_change(table) -> None:
+    sliding = split(table, spec(), "time", label="label")
+    growing = split(table, spec(), "time", label="label", window="expanding")
+    assert growing.train["time"].min() == table["time"].min()
+    assert growing.test.equals(sliding.test)
+    changed = sliding.train_from + timedelta(days=5)
+    since = split(table, spec(), "time", label="label", window="since_change", changed=changed)
+    assert (since.train_from, since.train_to) == (changed, sliding.train_to)
+    early = sliding.train_from - timedelta(days=1)
+    whole = split(table, spec(), "time", label="label", window="since_change", changed=early)
+    assert whole.train.equals(sliding.train)
+    unknown = split(table, spec(), "time", label="label", window="since_change")
+    assert unknown.train.equals(sliding.train)

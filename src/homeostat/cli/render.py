@@ -156,7 +156,11 @@ def _serving(found: Status) -> str:
 
 def _retraining(found: Status) -> Iterator[str]:
     spec = found.retraining
-    yield f"retraining  {spec.used_this_week} of {spec.per_week} this week"
+    window = f", on {spec.window.replace('_', ' ')} data" if spec.window != "sliding" else ""
+    yield f"retraining  {spec.used_this_week} of {spec.per_week} this week{window}"
+    if spec.cause:
+        since = f", since about {when(spec.changed)}" if spec.changed else ""
+        yield f"            changed: {spec.cause}{since}"
     if spec.wanted:
         yield f"            wanted by {spec.wanted}"
     if spec.refused:

@@ -38,6 +38,7 @@ def monitor(
             end=end,
             version=champion.version,
             matured=matured_rows(platform, champion.version, end) if spec.quality else None,
+            matured_until=end - project.data.label.matures_after,
             threshold=project.training.threshold,
             k=project.training.k,
         )

@@ -83,7 +83,8 @@ def sentence(event: LoopEvent) -> str:
     """What happened, for a person."""
     match event:
         case RunStarted():
-            return f"{event.run} started ({event.trigger}): {event.reason}"
+            cause = f"; likely {event.cause}" if event.cause else ""
+            return f"{event.run} started ({event.trigger}): {event.reason}{cause}"
         case StageDone():
             return f"{event.run} {event.stage}: {event.verdict.sentence}"
         case RunCrashed():

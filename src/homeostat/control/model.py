@@ -26,12 +26,15 @@ KEPT_RUNS = 20
 
 class RunStarted(Event, frozen=True, tag="run.started"):
     """A training run was admitted. as_of: nothing known later may enter it.
-    trigger: quality, drift_with_harm, schedule, or `by hand` (then a person's process runs it)."""
+    trigger: quality, drift_with_harm, schedule, or `by hand` (then a person's process runs it).
+    cause: what had most likely changed. changed: since when, for a window that starts there."""
 
     run: str
     trigger: str
     reason: str
     as_of: datetime
+    cause: str = ""
+    changed: datetime | None = None
 
 
 class StageDone(Event, frozen=True, tag="run.stage"):
@@ -108,6 +111,8 @@ class Run(msgspec.Struct, frozen=True):
     outcome: str | None = None
     version: str | None = None
     sentence: str = ""
+    cause: str = ""
+    changed: datetime | None = None
 
 
 class State(msgspec.Struct, frozen=True):
@@ -194,7 +199,15 @@ def _evolve_training(
         tally = state.tally.one_more("refusals", event.trigger)
         return replace(state, refusal=event, tally=tally)
     if isinstance(event, RunStarted):
-        started = Run(event.run, event.trigger, event.reason, event.as_of, at)
+        started = Run(
+            event.run,
+            event.trigger,
+            event.reason,
+            event.as_of,
+            at,
+            cause=event.cause,
+            changed=event.changed,
+        )
         by_hand = event.trigger == BY_HAND
         week = tuple(t for t in state.trained if t > at - timedelta(days=7))
         return replace(

@@ -21,7 +21,14 @@ from homeostat.control.model import (
 from homeostat.core.duration import Duration
 from homeostat.core.version import Version
 from homeostat.definition import Project
-from homeostat.monitoring.decide import drifted, failing, harmed, values_broken
+from homeostat.monitoring.decide import (
+    cause,
+    changed_at,
+    drifted,
+    failing,
+    harmed,
+    values_broken,
+)
 from homeostat.rollout.commands import start
 from homeostat.rollout.model import Phase, RolledBack, Rollout
 
@@ -32,6 +39,8 @@ SCHEDULES = {
     "monthly": timedelta(days=30),
 }
 MAX_CRASHES = 3
+MOST_SPOILED = 0.02
+"""Share of the training period that may lie within an incident of broken data."""
 
 
 class Trigger(NamedTuple):
@@ -75,17 +84,76 @@ def busy(state: State) -> str | None:
     return None
 
 
-def admission(state: State, project: Project, now: datetime, cause: Trigger) -> str | None:
+def admission(state: State, project: Project, now: datetime, wanted: Trigger) -> str | None:
     """None when the retraining is admitted, else the reason why not."""
+    return _fit_to_learn_from(state, project, now, wanted) or _within_budget(state, project, now)
+
+
+def _fit_to_learn_from(
+    state: State, project: Project, now: datetime, wanted: Trigger
+) -> str | None:
+    """What is wrong with the data that there are to train on."""
     rules = project.retraining
     if state.champion is None:
         return "there is no champion yet; run `homeostat run` first"
     broken = values_broken(state.monitor)
     if broken is not None:
         return f"the data are broken, and training on them would keep it: {broken}"
-    if cause.name != "schedule" and now - cause.since < rules.wait:
-        ready = cause.since + rules.wait
+    if wanted.name != "schedule" and now - wanted.since < rules.wait:
+        ready = wanted.since + rules.wait
         return f"labels of the harmed period are gathered until {ready:%F %R} (wait: {rules.wait})"
+    labels = state.monitor.labels
+    if labels is not None and labels.coverage < rules.coverage:
+        return (
+            f"labels are immature: {labels.coverage:.0%} of those that should be final are there, "
+            f"{rules.coverage:.0%} are asked for (coverage)"
+        )
+    return _spoiled(state, project, now) or _too_recent(state, project, now)
+
+
+def _spoiled(state: State, project: Project, now: datetime) -> str | None:
+    """An incident within what would be trained on."""
+    since, until = training_period(state, project, now)
+    for incident in reversed(state.monitor.incidents):
+        inside = min(until, incident.end) - max(since, incident.start)
+        if inside > MOST_SPOILED * (until - since):
+            # without the times of the period, which move with every tick
+            return (
+                f"broken data arrived from {incident.start:%F %R} to {incident.end:%F %R}, which "
+                "is within what would be trained on: correct them and start a run by hand, or "
+                "wait until they are out of it"
+            )
+    return None
+
+
+def _too_recent(state: State, project: Project, now: datetime) -> str | None:
+    """Too little has happened since the change, where only that is trained on."""
+    changed = changed_at(state.monitor)
+    if project.retraining.window != "since_change" or changed is None:
+        return None
+    split = project.training.split
+    last = now - project.data.label.matures_after
+    least = 2 * split.test + split.gap  # as much to train on as to test on
+    if last - changed < least:
+        ready = changed + least + project.data.label.matures_after
+        return f"too few labels are final since the change of {changed:%F %R}: until {ready:%F %R}"
+    return None
+
+
+def training_period(state: State, project: Project, now: datetime) -> tuple[datetime, datetime]:
+    """Event time that a run of now would train and test on (expanding: of what was monitored)."""
+    split, until = project.training.split, now - project.data.label.matures_after
+    since = until - split.train - split.gap - split.test
+    if project.retraining.window == "expanding":
+        since = min(since, state.first or since)
+    changed = changed_at(state.monitor)
+    if project.retraining.window == "since_change" and changed is not None:
+        since = max(since, changed)
+    return since, max(since, until)
+
+
+def _within_budget(state: State, project: Project, now: datetime) -> str | None:
+    rules = project.retraining
     ended = [r.finished or r.started for r in state.runs.values()]
     if ended and now - max(ended) < rules.cooldown:
         return f"cooldown of {rules.cooldown} until {max(ended) + rules.cooldown:%F %R}"
@@ -102,14 +170,17 @@ def admission(state: State, project: Project, now: datetime, cause: Trigger) -> 
 
 def retrain(state: State, project: Project, now: datetime) -> list[LoopEvent]:
     """Start a run, or record (once) why a trigger is not followed; nothing while one is."""
-    cause = None if busy(state) else trigger(state, project, now)
-    if cause is None:
+    wanted = None if busy(state) else trigger(state, project, now)
+    if wanted is None:
         return []
-    refusal = admission(state, project, now, cause)
-    if refusal is None:
-        return [RunStarted(f"run-{state.seq + 1}", cause.name, cause.reason, now)]
-    refused = RetrainingRefused(cause.name, refusal)
-    return [] if refused == state.refusal else [refused]
+    refusal = admission(state, project, now, wanted)
+    if refusal is not None:
+        refused = RetrainingRefused(wanted.name, refusal)
+        return [] if refused == state.refusal else [refused]
+    found = cause(state.monitor)
+    since = changed_at(state.monitor) if project.retraining.window == "since_change" else None
+    why = "" if found is None else found.sentence
+    return [RunStarted(f"run-{state.seq + 1}", wanted.name, wanted.reason, now, why, since)]
 
 
 def supervise(state: State, project: Project, now: datetime, alive: bool) -> list[LoopEvent]:

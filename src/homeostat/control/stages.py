@@ -22,7 +22,7 @@ from homeostat.core.errors import BadInput, NotFound
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.core.version import NewVersion, Version
-from homeostat.data import ingest, labels, snapshots, transform, validate
+from homeostat.data import files, ingest, labels, snapshots, transform, validate
 from homeostat.data.features import feature_names
 from homeostat.definition import code_digest, definition_digest, load_function
 from homeostat.training import environment, evaluate, export, fit, gates
@@ -173,7 +173,12 @@ class Work:
         if champion is not None and project.gates.against_champion is not None:
             against = export.score_servable(Path(champion.path), test)
         verdict = gates.decide(
-            project.gates, measured, label=label, candidate=candidate, champion=against
+            project.gates,
+            measured,
+            label=label,
+            candidate=candidate,
+            champion=against,
+            anchored=self._anchored(candidate_folder, champion),
         )
         figures = {m: e.value for m, e in measured.metrics.items() if e.value is not None}
         return verdict, {
@@ -215,6 +220,26 @@ class Work:
         sentence = f"registered as version {version.version} of {project.name}"
         return Verdict("register", Outcome.PASS, sentence), {"version": version.version}
 
+    def _anchored(self, folder: Path, champion: Version | None) -> gates.Anchored | None:
+        """The golden set, scored. Raises NotFound, BadInput."""
+        anchor, label = self.platform.project.gates.anchor, self.spec.label.column
+        if anchor is None:
+            return None
+        rows = files.read(anchor.source, self.platform.root)
+        missing = [c for c in (*self._features(), label) if c not in rows.columns]
+        if missing:
+            raise BadInput(
+                f"the golden set has no column {missing[0]!r}",
+                path=anchor.source,
+                expected="the features and the label, as the transform leaves them",
+                found=", ".join(rows.columns),
+            )
+        rows = rows.drop_nulls(label)
+        before = None
+        if champion is not None:
+            before = export.score_servable(Path(champion.path), rows)
+        return gates.Anchored(rows[label], export.score_servable(folder, rows), before)
+
     # -- shared between stages ---------------------------------------------------------------
 
     def _features(self) -> tuple[str, ...]:
@@ -229,6 +254,8 @@ class Work:
             self.spec.time,
             end=end,
             label=self.spec.label.column,
+            window=self.platform.project.retraining.window,
+            changed=self.run.changed,
         )
 
     def _transform_function(self) -> Callable[[pl.DataFrame], pl.DataFrame] | None:

@@ -12,6 +12,7 @@ from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
+from homeostat.monitoring.decide import cause, changed_at
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
@@ -72,13 +73,18 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class Retraining(msgspec.Struct, frozen=True):
-    """wanted: the trigger that holds now. refused: why it is not followed."""
+    """wanted: the trigger that holds now. refused: why it is not followed. cause: what has most
+    likely changed, whether it costs something or not; changed: since when, where that is clear.
+    window: what a run would train on (sliding, expanding, since_change)."""
 
     used_this_week: int
     per_week: int
     fruitless: int
     wanted: str | None
     refused: str | None
+    cause: str | None = None
+    changed: datetime | None = None
+    window: str = "sliding"
 
 
 class AlertView(msgspec.Struct, frozen=True):
@@ -189,18 +195,22 @@ def _run(run: Run) -> RunView:
 
 
 def _retraining(platform: Platform, state: State, now: datetime) -> Retraining:
-    cause = policy.trigger(state, platform.project, now)
+    wanted = policy.trigger(state, platform.project, now)
     refused = policy.busy(state)
-    if cause is None:
+    if wanted is None:
         refused = None
     elif refused is None:
-        refused = policy.admission(state, platform.project, now, cause)
+        refused = policy.admission(state, platform.project, now, wanted)
+    found = cause(state.monitor)
     return Retraining(
         used_this_week=sum(t > now - timedelta(days=7) for t in state.trained),
         per_week=platform.project.retraining.per_week,
         fruitless=state.fruitless,
-        wanted=None if cause is None else f"{cause.name}: {cause.reason}",
+        wanted=None if wanted is None else f"{wanted.name}: {wanted.reason}",
         refused=refused,
+        cause=None if found is None else found.sentence,
+        changed=None if found is None else changed_at(state.monitor),
+        window=platform.project.retraining.window,
     )
 
 

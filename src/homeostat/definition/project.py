@@ -22,7 +22,10 @@ class RetrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """on: what may start a retraining. schedule: hourly, daily, weekly, monthly or a duration.
     cooldown: the least time between two. per_week: the budget over any seven days.
     stop_after_no_gain: after so many retrainings without a promotion, ask a person.
-    wait: how long after the first sign of harm to gather matured labels before training."""
+    wait: how long after the first sign of harm to gather matured labels before training.
+    coverage: the share of labels that should be final by now and has to be there.
+    window: what to train on: the last `split.train` (sliding), everything up to the test period
+    (expanding), or the last `split.train`, but nothing from before the change (since_change)."""
 
     on: tuple[Trigger, ...] = ("quality", "drift_with_harm")
     schedule: Schedule | None = None
@@ -30,6 +33,8 @@ class RetrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_week: Annotated[int, Meta(ge=0)] = 3
     stop_after_no_gain: Annotated[int, Meta(ge=1)] = 2
     wait: Duration = default("0s")
+    coverage: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    window: Literal["sliding", "expanding", "since_change"] = "sliding"
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -209,7 +209,7 @@ def _warn_quality(project: Project, given: Collection[Where]) -> Iterator[Mistak
 
 def _warn_gates(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
     gates = project.gates
-    if not gates.bounds() and gates.against_champion is None and not gates.bias:
+    if not gates.bounds() and not (gates.against_champion or gates.bias or gates.anchor):
         yield Mistake(
             ("gates",),
             "no gates: every model that trains is registered and rolled out",

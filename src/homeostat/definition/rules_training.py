@@ -43,6 +43,12 @@ def gate_rules(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
         if bound.min is None and bound.max is None:
             yield Mistake(where, "a gate without a bound", expected="`min` or `max`")
         yield from bound_mistakes(where, name, bound.min, bound.max)
+    anchor = gates.anchor
+    if anchor is not None:
+        where = ("gates", "anchor")
+        yield from bound_mistakes(where, anchor.metric, anchor.min, anchor.max)
+        if anchor.min is None and anchor.max is None and anchor.margin is None:
+            yield Mistake(where, "a gate without a bound", expected="`min`, `max` or `margin`")
     roles = {data.label.column: "label", data.key: "key", data.time: "time"}
     for i, bias in enumerate(gates.bias):
         if bias.by in roles:

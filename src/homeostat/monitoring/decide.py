@@ -13,8 +13,9 @@ import msgspec
 
 from homeostat.core.ports import Notice
 from homeostat.core.verdict import Outcome
+from homeostat.monitoring import model
+from homeostat.monitoring.change import change_point
 from homeostat.monitoring.model import (
-    FAILED_REQUESTS,
     AlertRaised,
     AlertResolved,
     MonitorEvent,
@@ -23,6 +24,7 @@ from homeostat.monitoring.model import (
     evolve,
 )
 from homeostat.monitoring.spec import MonitoringSpec
+from homeostat.monitoring.triage import Cause, triage
 
 NO_TRAFFIC = 3
 """Windows without a request, in a row, after which silence is an alert."""
@@ -70,12 +72,29 @@ def data_broken(state: MonitorState) -> str | None:
 
 
 def values_broken(state: MonitorState) -> str | None:
-    """What is wrong with the values that arrive. Requests that failed are not among it: a client
-    that sends malformed ones has no part in what a model is trained on."""
-    broken = data_broken(state)
-    if broken is None or state.data is None or not state.data.parts:
-        return broken
-    return next((part.sentence for part in state.data.parts if part.check != FAILED_REQUESTS), None)
+    """What is wrong with the values that arrive, failed requests left out."""
+    return None if data_broken(state) is None else model.values_broken(state.data)
+
+
+def cause(state: MonitorState) -> Cause | None:
+    """What has most likely changed, harmful or not; None when nothing is known to have."""
+    moved = tuple(m.feature for m in state.moved if m.drifted)[:EXPLAIN]
+    return triage(broken=values_broken(state), drift=state.drift, moved=moved, labels=state.labels)
+
+
+def changed_at(state: MonitorState) -> datetime | None:
+    """Since when requests are of the new kind: by quality where it fails, else by how far the
+    features have moved. Of the windows about this version; None where no change is clear."""
+    own = [w for w in state.windows if w.version == state.version]
+    if harmed(state) is not None:
+        return change_point(
+            [
+                (w.matured_until, w.quality)
+                for w in own
+                if w.quality is not None and w.matured_until is not None
+            ]
+        )
+    return change_point([(w.end, w.effect) for w in own if w.effect is not None])
 
 
 def notices(state: MonitorState) -> tuple[Notice, ...]:
@@ -128,11 +147,12 @@ def _loss(state: MonitorState, found: Found) -> str:
 
 
 def _because(state: MonitorState) -> str:
+    found = cause(state)
     moved = [m for m in state.moved if m.drifted][:EXPLAIN]
-    if not moved:
+    if found is None:
         return "no feature was seen to move: the relation to the label may have changed"
     named = ", ".join(f"{m.feature} by {m.effect or m.psi or 0:.2f}" for m in moved)
-    return f"most moved: {named}"
+    return f"likely {found.sentence}" + (f"; most moved: {named}" if named else "")
 
 
 def _drift(state: MonitorState) -> Iterator[MonitorEvent]:

@@ -10,10 +10,12 @@ from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.estimate.model import Estimated
+from homeostat.monitoring.evidence import Evidence
 from homeostat.monitoring.quality import Harm
 
 KEPT = 200
 """Windows whose figures the state keeps."""
+KEPT_INCIDENTS = 50
 UNSENT = 50
 """Notices that wait at most; the oldest is dropped, its alert stays open."""
 FAILED_REQUESTS = "errors"
@@ -37,7 +39,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     version: the champion that it is compared with. rows: requests, errors: those that failed.
     moved: the most moved features, at most ten. largest_effect: over all of them. alpha: what the
     window was allowed to spend on false alarms. estimate: what quality may be, without labels; it
-    decides nothing."""
+    decides nothing. labels: what final labels say of the scores. matured_until: the end of the
+    event time that quality and labels are about."""
 
     start: datetime
     end: datetime
@@ -52,6 +55,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     largest_effect: float | None = None
     alpha: float = 0.05
     estimate: Estimated | None = None
+    labels: Evidence | None = None
+    matured_until: datetime | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -123,20 +128,32 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One window in the state's memory."""
+    """One window in the state's memory. version: whom it is about. matured_until: the end of the
+    event time of `quality`."""
 
     end: datetime
     rows: int
     effect: float | None
     drifted: bool
     quality: float | None
+    matured_until: datetime | None = None
+    version: str = ""
+
+
+class Period(msgspec.Struct, frozen=True):
+    """From the start of the first window to the end of the last one."""
+
+    start: datetime
+    end: datetime
 
 
 class MonitorState(msgspec.Struct, frozen=True):
     """version: whom the last window was about. drift, data, quality: the last verdicts that were
     not inconclusive, on this version (the last one at all, if none was). *_since: the end of the
     first window that failed. empty: windows without traffic in a row. notices: not yet delivered.
-    windows: the last KEPT, oldest first. estimate: the last window's guess at quality."""
+    windows: the last KEPT, oldest first. estimate: the last window's guess at quality.
+    labels: the last evidence of final labels on this version. incidents: periods in which broken
+    values arrived, the last KEPT_INCIDENTS, oldest first."""
 
     last_end: datetime | None = None
     version: str | None = None
@@ -154,6 +171,8 @@ class MonitorState(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
     windows: tuple[Figures, ...] = ()
     estimate: Estimated | None = None
+    labels: Evidence | None = None
+    incidents: tuple[Period, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -192,6 +211,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
             drift_since=None,
             harm_since=None,
             moved=(),
+            labels=None,
         )
     quality = _latest(state.quality, window.quality)
     harm = window.harm if window.harm is not None else state.harm
@@ -205,6 +225,8 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         window.largest_effect,
         window.drift.failed,
         window.quality.figure if window.quality else None,
+        window.matured_until,
+        window.version,
     )
     return msgspec.structs.replace(
         state,
@@ -221,7 +243,28 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         empty_since=_since(state.empty_since, empty > 0, window.start),
         windows=(*state.windows, figures)[-KEPT:],
         estimate=window.estimate,
+        labels=window.labels or state.labels,
+        incidents=_incidents(state.incidents, window),
     )
+
+
+def _incidents(before: tuple[Period, ...], window: WindowObserved) -> tuple[Period, ...]:
+    """Windows that follow each other are one incident."""
+    if values_broken(window.data) is None:
+        return before
+    if before and before[-1].end == window.start:
+        return (*before[:-1], Period(before[-1].start, window.end))
+    return (*before, Period(window.start, window.end))[-KEPT_INCIDENTS:]
+
+
+def values_broken(data: Verdict | None) -> str | None:
+    """What is wrong with the values that arrive. Requests that failed are not among it: a client
+    that sends malformed ones has no part in what a model is trained on."""
+    if data is None or not data.failed:
+        return None
+    if not data.parts:
+        return data.sentence
+    return next((part.sentence for part in data.parts if part.check != FAILED_REQUESTS), None)
 
 
 def _latest(before: Verdict | None, now: Verdict | None) -> Verdict | None:

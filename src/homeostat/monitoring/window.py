@@ -19,6 +19,7 @@ from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.drift import DriftReport, compare_values, report
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.estimate.service import Estimator, Rows
+from homeostat.monitoring.evidence import Evidence, Meaning
 from homeostat.monitoring.health import data_quality
 from homeostat.monitoring.model import Moved, WindowObserved
 from homeostat.monitoring.quality import Harm, judge
@@ -67,12 +68,14 @@ class Reference(msgspec.Struct, frozen=True):
     features: in the model's order. baseline: of the features, over the training and the test
     period (a test period alone may be a Sunday), and of the score, over the test set. quality:
     the declared metric on the test set, with its interval; None where no quality is declared.
-    estimator: of that metric without labels, where that is declared."""
+    estimator: of that metric without labels, where that is declared. meaning: what scores say of
+    the label, where quality is declared."""
 
     features: tuple[str, ...]
     baseline: Baseline
     quality: Estimate | None
     estimator: Estimator | None = None
+    meaning: Meaning | None = None
 
     @classmethod
     def build(
@@ -98,20 +101,23 @@ class Reference(msgspec.Struct, frozen=True):
         tested = reference.drop_nulls([SCORE, LABEL])
         scores = Baseline.build(tested.select(pl.col(SCORE).cast(pl.Float64)))
         baseline = Baseline.build(inputs)
-        quality, estimator = None, None
+        quality, estimator, meaning = None, None, None
         if spec.quality is not None and spec.quality.estimate:
             estimator = _estimator(tested, features, spec.quality, threshold, k)
         if spec.quality is not None:
+            label = tested.get_column(LABEL).cast(pl.Float64).to_numpy()
+            score = tested.get_column(SCORE).cast(pl.Float64).to_numpy()
+            meaning = Meaning.learn(score, label)
             quality = measure(
-                tested.get_column(LABEL).to_numpy(),
-                tested.get_column(SCORE).to_numpy(),
+                label,
+                score,
                 threshold=threshold,
                 k=k,
                 confidence=1 - level(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
         whole = Baseline((*baseline.columns, *scores.columns), baseline.rows)
-        return cls(tuple(features), whole, quality, estimator)
+        return cls(tuple(features), whole, quality, estimator, meaning)
 
 
 def level(spec: MonitoringSpec) -> float:
@@ -129,6 +135,7 @@ def observe(
     version: str,
     features: Sequence[str] = (),
     matured: pl.DataFrame | None = None,
+    matured_until: datetime | None = None,
     threshold: float = 0.5,
     k: int = 100,
 ) -> WindowObserved:
@@ -139,7 +146,7 @@ def observe(
     names of its features). matured: prediction rows of the quality window joined with their final
     `label` (`version`, `score`, `label`, and `propensity` where the log has it), each request
     once, with a null label where the outcome is not known; only those that this version scored
-    count, in the shadow too: they are the same requests.
+    count, in the shadow too: they are the same requests. matured_until: the end of that window.
     """
     if isinstance(reference, pl.DataFrame):
         reference = Reference.build(reference, features, spec, threshold=threshold, k=k)
@@ -167,6 +174,8 @@ def observe(
         max((c.effect for c in columns if c.effect is not None), default=None),
         alpha * MONITORS,
         _estimated(answered, matured, reference, version),
+        _evidence(matured, reference, version, alpha),
+        matured_until,
     )
 
 
@@ -210,17 +219,36 @@ def _quality(
         return None, None
     if matured is None or matured.height == 0:
         return Verdict("quality", Outcome.INCONCLUSIVE, "no final labels yet", n=0), None
-    own = matured.filter((pl.col("version") == version) & pl.col(SCORE).is_not_null())
+    label, score, propensity = _own(matured, version)
     return judge(
-        own.get_column(LABEL).cast(pl.Float64).fill_null(float("nan")).to_numpy(),
-        own.get_column(SCORE).to_numpy(),
+        label,
+        score,
         spec.quality,
         threshold=threshold,
         k=k,
         baseline=reference.quality,
         alpha=alpha,
-        propensity=own.get_column(PROPENSITY).to_numpy() if PROPENSITY in own.columns else None,
+        propensity=propensity,
     )
+
+
+def _evidence(
+    matured: pl.DataFrame | None, reference: Reference, version: str, alpha: float
+) -> Evidence | None:
+    if matured is None or reference.meaning is None:
+        return None
+    label, score, propensity = _own(matured, version)
+    return reference.meaning.evidence(score, label, propensity, confidence=1 - alpha)
+
+
+def _own(matured: pl.DataFrame, version: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> label (NaN where it is not known), score, propensity of what a version scored, (n,)."""
+    own = matured.filter((pl.col("version") == version) & pl.col(SCORE).is_not_null())
+    label = own.get_column(LABEL).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    propensity = np.ones(own.height)
+    if PROPENSITY in own.columns:
+        propensity = own.get_column(PROPENSITY).to_numpy()
+    return label, own.get_column(SCORE).to_numpy(), propensity
 
 
 def _matrix(rows: pl.DataFrame, width: int) -> np.ndarray:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import msgspec
 from numpy.typing import ArrayLike
 
 from homeostat.core.errors import BadInput
-from homeostat.core.metrics import Estimate, difference
+from homeostat.core.metrics import Estimate, difference, measure
 from homeostat.core.names import METRICS
 from homeostat.core.verdict import Outcome, Verdict, all_of
 from homeostat.training.evaluate import Evaluation
-from homeostat.training.spec import AgainstChampion, Bias, Bound, GatesSpec
+from homeostat.training.spec import AgainstChampion, Anchor, Bias, Bound, GatesSpec
 
 CHANCE = Bound(min=0.5, confident=True)
 """Asked of the AUC when the project declares nothing that could be checked."""
+
+
+class Anchored(NamedTuple):
+    """The golden set: label, candidate, champion: labels and scores of its rows (n,)."""
+
+    label: ArrayLike
+    candidate: ArrayLike
+    champion: ArrayLike | None = None
 
 
 def decide(
@@ -24,6 +34,7 @@ def decide(
     label: ArrayLike,
     candidate: ArrayLike,
     champion: ArrayLike | None = None,
+    anchored: Anchored | None = None,
 ) -> Verdict:
     """One part per declared gate; the whole is the worst of them (check="gates").
 
@@ -38,6 +49,8 @@ def decide(
         gain = _gain(against, measured, label, candidate, champion)
         parts.append(_against_champion(against, gain))
     parts += [_bias(gate, measured) for gate in spec.bias]
+    if spec.anchor is not None and anchored is not None:
+        parts += _anchor(spec.anchor, anchored, measured)
     if not parts:
         parts = list(_bound("auc", CHANCE, measured.metrics["auc"]))
     return all_of("gates", parts)
@@ -142,6 +155,28 @@ def _bias(gate: Bias, measured: Evaluation) -> Verdict:
         high=found.high,
         n=found.n,
     )
+
+
+def _anchor(gate: Anchor, rows: Anchored, measured: Evaluation) -> Iterator[Verdict]:
+    """Bounds on the golden set, and the comparison with the champion there."""
+    threshold, k = measured.threshold, measured.k
+    found = measure(rows.label, rows.candidate, threshold=threshold, k=k, only=(gate.metric,))
+    bounds = list(_bound(gate.metric, Bound(gate.min, gate.max), found[gate.metric]))
+    if gate.margin is not None and rows.champion is not None:
+        against = AgainstChampion(gate.metric, gate.margin)
+        gain = _gain(against, measured, rows.label, rows.candidate, rows.champion)
+        bounds.append(_against_champion(against, gain))
+    elif not bounds and found[gate.metric].value is not None:
+        # the first model: there is nobody to be worse than
+        text = f"{_words(gate.metric)} is {_interval(found[gate.metric])}; no champion to keep up "
+        n = found[gate.metric].n
+        bounds = [Verdict("anchor", Outcome.PASS, f"{text}with on {n:,} rows", n=n)]
+    if not bounds:
+        bounds = [_unmeasured("anchor", f"{gate.metric} could not be measured", "an anchor", 0)]
+    for verdict in bounds:
+        sentence = f"golden set: {verdict.sentence}"
+        check = f"anchor.{verdict.check.removeprefix('anchor')}".rstrip(".")
+        yield msgspec.structs.replace(verdict, check=check, sentence=sentence)
 
 
 def _unmeasured(check: str, what: str, asked: str, n: int) -> Verdict:

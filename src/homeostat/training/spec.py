@@ -81,6 +81,19 @@ class Bias(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max: Unit
 
 
+class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows that every model has to keep getting right, whatever the traffic becomes: cases that
+    experts chose, or that once went wrong. source: a Parquet or CSV file of them, with the
+    features and the label as the transform leaves them. min or max: bounds of the metric there.
+    margin: how much worse than the champion's it may be (unset: not compared)."""
+
+    source: str
+    metric: Literal[tuple(METRICS)] = "auc"  # type: ignore[valid-type]
+    min: float | None = None
+    max: float | None = None
+    margin: Annotated[float, Meta(ge=0)] | None = 0.0
+
+
 class GatesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on the test set, named by metric, and two comparisons."""
 
@@ -95,6 +108,7 @@ class GatesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision_at_k: Bound | None = None
     against_champion: AgainstChampion | None = None
     bias: tuple[Bias, ...] = ()
+    anchor: Anchor | None = None
 
     def bounds(self) -> dict[str, Bound]:
         return {m: b for m in METRICS if (b := getattr(self, m)) is not None}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 import polars as pl
 
 from homeostat.core.errors import BadInput
 from homeostat.training.spec import Split
+
+Window = Literal["sliding", "expanding", "since_change"]
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -29,13 +32,17 @@ def split(
     *,
     end: datetime | None = None,
     label: str | None = None,
+    window: Window = "sliding",
+    changed: datetime | None = None,
 ) -> Parts:
     """The latest rows before `end` whose label is known, as train and test.
 
     time: name of a Datetime column. end: labels of rows before it are mature (None: of all rows).
     label: name of the label column; rows where it is null are left out, and both parts must hold
     both classes. The test period ends with the latest such row, so a source that has stopped is
-    split as it was when it did. Raises BadInput when a part is empty or has one class.
+    split as it was when it did. window: `sliding` trains on `spec.train` before the gap,
+    `expanding` on everything there, `since_change` on nothing before `changed`. Raises BadInput
+    when a part is empty or has one class.
     """
     rows = table if end is None else table.filter(pl.col(time) < end)
     if label is not None:
@@ -52,6 +59,11 @@ def split(
     test_from = test_to - spec.test
     train_to = test_from - spec.gap
     train_from = train_to - spec.train
+    first = rows[time].min()
+    if window == "expanding" and isinstance(first, datetime):
+        train_from = min(train_from, first)
+    if window == "since_change" and changed is not None:
+        train_from = max(train_from, changed)
 
     def period(since: datetime, until: datetime) -> pl.DataFrame:
         return rows.filter((pl.col(time) >= since) & (pl.col(time) < until))
@@ -64,7 +76,6 @@ def split(
         test_from,
         test_to,
     )
-    first = rows[time].min()
     _check("train", parts.train, train_from, train_to, label, first)
     _check("test", parts.test, test_from, test_to, label, first)
     return parts

@@ -25,12 +25,17 @@ EDGE = 0.005
 def isotonic(
     score: Floats, label: Floats, weight: Floats | None = None
 ) -> Callable[[Floats], Floats]:
-    """The non-decreasing step function from scores (n,) to probabilities that fits labels (n,)
-    best; scores beyond those seen get the nearest value."""
-    from sklearn.isotonic import IsotonicRegression  # slow to import, and few processes come here
+    """The non-decreasing function from scores (n,) to probabilities that fits labels (n,) best;
+    straight between the scores seen, flat beyond them."""
+    from scipy.optimize import isotonic_regression  # slow to import, and few processes come here
 
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(score, label, sample_weight=weight)
-    return lambda scores: np.asarray(fitted.predict(scores), dtype=np.float64)
+    weights = np.ones(score.size) if weight is None else weight
+    seen, group = np.unique(score, return_inverse=True)
+    mass = np.bincount(group, weights=weights)
+    mean = np.bincount(group, weights=weights * label) / np.maximum(mass, 1e-300)
+    kept = mass > 0
+    fitted = isotonic_regression(mean[kept], weights=mass[kept]).x
+    return lambda scores: np.asarray(np.interp(scores, seen[kept], fitted), dtype=np.float64)
 
 
 class Inputs(msgspec.Struct, frozen=True):
