@@ -40,7 +40,7 @@ DTYPES: dict[Datatype, np.dtype[Any]] = {
 }
 """Arrays of BYTES hold `str` objects."""
 
-Format = Literal["onnx", "lightgbm", "xgboost", "skops", "pyfunc"]
+Format = Literal["onnx", "skops", "pyfunc"]
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -69,6 +69,7 @@ class Engine:
         self.in_flight += 1
         self._rows += job.n
         if job.n > ALONE:
+            job.served.used = job.started
             self._loop.run_in_executor(self._thread, _large, job).add_done_callback(
                 lambda done: self._scored_large(job, done)  # type: ignore[arg-type]
             )
@@ -112,7 +113,7 @@ class Engine:
                 jobs, rest = _split(jobs, pace.limit)
                 if rest:
                     self._pending[key] = rest
-            started = perf_counter()
+            started = jobs[0].served.used = perf_counter()
             ran = self._run(model, self._timely(jobs, started))
             pace.ran(ran, perf_counter() - started)
         if self._pending:

@@ -115,8 +115,10 @@ class Intake:
 
     def served(self, model: str, version: str | None) -> Served:
         """What is served under a name. Raises NotFound or Unavailable."""
-        served = self.routes.models.get(model)
+        served = self.routes.find(model)
         if served is None or served.champion is None:
+            if self.routes.is_unloaded(model):
+                raise Unavailable(f"{model} has been unloaded", remedy="load it first")
             if model in self.routes.known:
                 raise Unavailable(f"no version of {model} is ready")
             names = sorted(self.routes.known)

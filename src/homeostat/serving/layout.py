@@ -10,6 +10,7 @@ class Layout:
     """Paths under `home`.
 
     serving/routes/<model>.json    what to serve, written by the loop
+    serving/unloaded/<model>       a model that was taken out of memory, until it is loaded
     serving/workers/<slot>.json    what each worker does, beside the lock that shows it is alive
     serving/metrics/<slot>         counters that outlive a worker
     serving/gauges.json            figures of the monitors to show at /metrics
@@ -23,6 +24,7 @@ class Layout:
         self.home = home
         self.serving = home / "serving"
         self.routes = self.serving / "routes"
+        self.unloads = self.serving / "unloaded"
         self.workers = self.serving / "workers"
         self.metrics = self.serving / "metrics"
         self.gauges = self.serving / "gauges.json"
@@ -37,12 +39,16 @@ class Layout:
 
     def make(self) -> Layout:
         """Create the folders that are missing."""
-        for folder in (self.routes, self.workers, self.metrics, self.live, self.sealed):
+        serving = (self.routes, self.unloads, self.workers, self.metrics)
+        for folder in (*serving, self.live, self.sealed):
             folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def route(self, model: str) -> Path:
         return self.routes / f"{model}.json"
+
+    def unloaded(self, model: str) -> Path:
+        return self.unloads / f"{model}.unloaded"
 
     def status(self, slot: int) -> Path:
         return self.workers / f"{slot}.json"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from homeostat.core.ports import Gauge
 from homeostat.serving.counters import BOUNDS, Totals
+from homeostat.serving.status import WorkerStatus
 
 _HELP = {
     "model_predictions_total": "Predictions answered (rows).",
@@ -63,6 +64,24 @@ def render(totals: Totals, gauges: Iterable[Gauge]) -> bytes:
     lines += [*_head(name, "gauge", "Requests taken in and not ended yet."), f"{name} {under_way}"]
     lines += _shown(gauges)
     return ("\n".join(lines) + "\n").encode()
+
+
+def memory_gauges(workers: Iterable[WorkerStatus]) -> list[Gauge]:
+    """Bytes per version that is loaded, over all workers."""
+    sums: dict[tuple[str, str], int] = {}
+    for worker in workers:
+        for model, versions in worker.memory.items():
+            for version, size in versions.items():
+                sums[model, version] = sums.get((model, version), 0) + size
+    return [
+        Gauge(
+            "homeostat_model_memory_bytes",
+            size,
+            {"model": model, "version": version},
+            help="Memory that loading a version took, over all workers, about.",
+        )
+        for (model, version), size in sorted(sums.items())
+    ]
 
 
 def _histogram(totals: Totals) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from time import perf_counter
 
 import msgspec
 
-from homeostat.core.errors import HomeostatError
+from homeostat.core.errors import HomeostatError, NotFound
 from homeostat.core.names import Arm
 from homeostat.core.route import Assignment, Route, Servable, assign, shadows
+from homeostat.core.servable import Format
 from homeostat.serving.codec import v2_prefix
-from homeostat.serving.runtime import LoadedModel, load
+from homeostat.serving.layout import Layout, write_atomically
+from homeostat.serving.residents import Entry, Usage, surplus
+from homeostat.serving.runtime import SAFE, LoadedModel, load
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ class Served:
             names.add(route.sticky)
         self.names = frozenset(names)
         self.order = self.champion.inputs if self.champion else ()
+        self.used = 0.0  # when it was last asked for, by `perf_counter`
+        self.memory = sum(m.memory for m in present)
         # one object per version and way to get it: the engine scores together what shares it
         self._drawn: dict[str, tuple[LoadedModel, Assignment]] = {}
         self._named = {v: self._name(m) for v, m in self.versions.items()}
@@ -73,14 +78,28 @@ class Routes:
 
     Call `poll(now)` from the event loop every few tens of milliseconds. A route is applied once
     every version in it can answer; until then, and when one cannot, the former one stays.
+
+    A model of which nothing is in memory is parked: because the others needed the room
+    (`budget`, bytes; 0: no limit), and then it is loaded when somebody asks for it; or because
+    somebody unloaded it, in all workers of the home folder, until somebody loads it.
     """
 
-    def __init__(self, folder: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        changed: Callable[[], None],
+        *,
+        budget: int = 0,
+        formats: Collection[Format] = SAFE,
+    ) -> None:
         self.models: dict[str, Served] = {}
+        self.parked: dict[str, Route] = {}
         self.generations: dict[str, int] = {}
         self.failures: dict[str, dict[str, str]] = {}
         self.known: set[str] = set()
-        self._folder, self._changed = folder, changed
+        self._layout, self._folder, self._changed = layout, layout.routes, changed
+        self._budget, self._formats = budget, formats
+        self._unloaded: set[str] = set()
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._wanted: dict[str, Route] = {}
         self._retry: dict[str, float] = {}
@@ -95,6 +114,7 @@ class Routes:
     def poll(self, now: float) -> None:
         """Notice changes, finish and start loads. now: monotonic seconds."""
         self._look()
+        self._look_for_unloaded()
         for model, future in list(self._loading.items()):
             if future.done():
                 del self._loading[model]
@@ -102,6 +122,64 @@ class Routes:
         for model, route in list(self._wanted.items()):
             if model not in self._loading and now >= self._retry.get(model, now):
                 self._start(model, route)
+        usage = {name: Usage(served.memory, served.used) for name, served in self.models.items()}
+        for model in surplus(usage, self._budget):
+            _logger.info("model %s leaves the memory to others", model)
+            self._park(model)
+
+    def find(self, model: str) -> Served | None:
+        """What is served under a name; what is parked is loaded, and there after a moment."""
+        served = self.models.get(model)
+        if served is None:
+            route = self.parked.get(model)
+            if route is not None and model not in self._unloaded:
+                self._wanted.setdefault(model, route)
+        return served
+
+    def load(self, model: str) -> None:
+        """Let all workers serve it again. Raises NotFound; OSError."""
+        self._check(model)
+        self._layout.unloaded(model).unlink(missing_ok=True)
+
+    def unload(self, model: str) -> None:
+        """Take it out of the memory of all workers, until `load`. Raises NotFound; OSError."""
+        self._check(model)
+        write_atomically(self._layout.unloaded(model), b"")
+
+    def is_unloaded(self, model: str) -> bool:
+        """Somebody took it out of service: no request brings it back."""
+        return model in self._unloaded
+
+    def index(self) -> list[Entry]:
+        """Every version of every route, and the state it is in."""
+        return [
+            self._entry(name, servable)
+            for name in sorted(self.known)
+            for servable in self._route(name).servables()
+        ]
+
+    def _route(self, name: str) -> Route:
+        served = self.models.get(name)
+        found = served.route if served else self._wanted.get(name) or self.parked.get(name)
+        return found or Route(name, 0, None)
+
+    def _entry(self, name: str, servable: Servable) -> Entry:
+        served, version = self.models.get(name), servable.version
+        if served is not None and version in served.versions:
+            return Entry(name, version, "READY", memory=served.versions[version].memory)
+        why = self.failures.get(name, {}).get(version)
+        if why is not None:
+            return Entry(name, version, "UNAVAILABLE", why)
+        if name in self._unloaded:
+            return Entry(name, version, "UNAVAILABLE", "unloaded")
+        if name in self._wanted:
+            return Entry(name, version, "LOADING")
+        return Entry(name, version, "UNAVAILABLE", "not in memory: loaded when it is asked for")
+
+    def _check(self, model: str) -> None:
+        if model not in self.known:
+            names = ", ".join(sorted(self.known))
+            raise NotFound(f"no model {model!r}", expected=f"one of: {names}" if names else None)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -131,13 +209,33 @@ class Routes:
                 self._wanted[model] = route
                 self._retry.pop(model, None)
 
+    def _look_for_unloaded(self) -> None:
+        marked = {path.stem for path in self._layout.unloads.glob("*.unloaded")}
+        if marked == self._unloaded:
+            return
+        for model in self._unloaded - marked:
+            if model in self.parked:
+                self._wanted.setdefault(model, self.parked[model])
+        self._unloaded = marked
+        for model in marked & self.models.keys():
+            self._park(model)
+
+    def _park(self, model: str) -> None:
+        """Requests in flight end on what they hold; then the memory is free."""
+        self.parked[model] = self.models.pop(model).route
+        self._changed()
+
     def _start(self, model: str, route: Route) -> None:
+        if model in self._unloaded:
+            self.parked[model] = route
+            self._done(route)
+            return
         ready = self._present(model)
         if all(s in ready for s in route.servables()):
             # nothing to load: a rollback or a new share is applied at once
             self._apply(route, ready)
             return
-        self._loading[model] = self._thread.submit(_load, route, ready)
+        self._loading[model] = self._thread.submit(_load, route, ready, self._formats)
 
     def _finish(self, model: str, future: Future[Outcome], now: float) -> None:
         route, loaded, failures = future.result()
@@ -157,7 +255,13 @@ class Routes:
 
     def _apply(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:
         model = route.model
-        self.models[model] = Served(route, loaded)
+        self.models[model] = made = Served(route, loaded)
+        made.used = perf_counter()
+        self.parked.pop(model, None)
+        self._done(route)
+
+    def _done(self, route: Route) -> None:
+        model = route.model
         self.generations[model] = route.generation
         self.failures.pop(model, None)
         self._wanted.pop(model, None)
@@ -176,13 +280,13 @@ class Routes:
         return {m.servable: m for m in served.versions.values()} if served else {}
 
 
-def _load(route: Route, ready: dict[Servable, LoadedModel]) -> Outcome:
+def _load(route: Route, ready: dict[Servable, LoadedModel], formats: Collection[Format]) -> Outcome:
     """In a thread: load what a route needs and is not there yet."""
     loaded, failures = dict(ready), {}
     for servable in route.servables():
         if servable not in loaded:
             try:
-                loaded[servable] = load(servable)
+                loaded[servable] = load(servable, formats)
             except HomeostatError as error:
                 failures[servable.version] = str(error)
             except OSError as error:

@@ -1,34 +1,50 @@
-"""Load a servable and run it: ONNX Runtime on one thread."""
+"""Load a servable: check its files against the registered digest, open it, warm it up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostat.core.errors import BadInput, Damaged, HomeostatError, NotFound
+from homeostat.core.errors import BadInput, Damaged, HomeostatError, NotFound, Refused
 from homeostat.core.route import Servable
-from homeostat.core.servable import MANIFEST, Field, Manifest, file_digest
+from homeostat.core.servable import MANIFEST, Field, Format, Manifest, file_digest
 from homeostat.serving.pace import Pace
 
+Matrix = NDArray[np.float32]
 Columns = dict[str, NDArray[Any]]
 """Arrays by name, (n, *shape) each, of the dtype of their `core.servable.Field`."""
 
 SCORE = "score"
 """Name of the score among what `run` returns."""
 
+SAFE: tuple[Format, ...] = ("onnx",)
+"""Formats that cannot run code of their own; the others only when `serving.formats` says so."""
+
+
+class Runtime(Protocol):
+    """What reads one format. Both raise whatever their library raises."""
+
+    def score(self, x: Matrix) -> Matrix:
+        """x (n, d) -> (n), (n, 1) or (n, 2)."""
+
+    def run(self, columns: Columns) -> Columns:
+        """An array per input -> SCORE (as `score` gives it) and an array per result."""
+
 
 class LoadedModel:
     """A version that can answer.
 
     inputs: names in the model's order; columns: the same with their types; plain: all of them
-    are float32 numbers, so `score` takes a matrix; results: further outputs beside the score.
+    are float32 numbers and there are no results, so `score` takes a matrix; results: further
+    outputs beside the score. memory: bytes that loading took, about.
     """
 
-    def __init__(self, servable: Servable, manifest: Manifest, session: Any) -> None:
+    def __init__(self, servable: Servable, manifest: Manifest, runtime: Runtime) -> None:
         self.servable, self.version = servable, servable.version
         self.inputs = manifest.inputs
         self.columns: tuple[Field, ...] = manifest.fields
@@ -38,21 +54,17 @@ class LoadedModel:
         self.threshold = manifest.threshold
         self.format = manifest.format
         self.pace = Pace()
-        self._session = session
-        self._feed = session.get_inputs()[0].name
-        self._matrix = manifest.plain
-        self._outputs = [manifest.output]
-        self._all = [manifest.output, *(field.name for field in manifest.results)]
+        self.memory = 0
+        self._runtime = runtime
 
-    def score(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(self, x: Matrix) -> Matrix:
         """x (n, d) -> probability of the positive class (n); NaN where there is none.
         Raises HomeostatError when the model fails."""
         try:
-            answer = self._session.run(self._outputs, {self._feed: x})[0]
-        except Exception as error:  # onnxruntime has no common error type
+            answer = self._runtime.score(x)
+        except Exception as error:  # runtimes raise whatever their library does
             raise HomeostatError("the model failed", found=str(error)) from error
-        scores: NDArray[np.float32] = answer[:, -1] if answer.ndim == 2 else answer
-        return scores
+        return answer[:, -1] if answer.ndim == 2 else answer
 
     def run(self, columns: Columns) -> Columns:
         """One array (n, *shape) per input -> SCORE (n) and one array (n, *shape) per result.
@@ -60,35 +72,29 @@ class LoadedModel:
         For every model; the only way for those that are not plain. Raises HomeostatError when
         the model fails.
         """
-        if self._matrix:
-            feeds = {self._feed: np.stack([columns[name] for name in self.inputs], axis=1)}
-        else:
-            feeds = {f.name: _column(columns[f.name]) for f in self.columns}
+        if self.plain:
+            return {SCORE: self.score(np.stack([columns[name] for name in self.inputs], axis=1))}
         try:
-            answers = self._session.run(self._all, feeds)
-        except Exception as error:  # onnxruntime has no common error type
+            found = self._runtime.run(columns)
+        except Exception as error:  # runtimes raise whatever their library does
             raise HomeostatError("the model failed", found=str(error)) from error
-        scores = answers[0]
-        found = {SCORE: scores[:, -1] if scores.ndim == 2 else scores}
-        for field, answer in zip(self.results, answers[1:], strict=True):
-            found[field.name] = answer.reshape(len(answer), *field.shape)
+        scores = found[SCORE]
+        found[SCORE] = scores[:, -1] if scores.ndim == 2 else scores
+        for field in self.results:
+            found[field.name] = found[field.name].reshape(len(scores), *field.shape)
         return found
 
 
-def _column(values: NDArray[Any]) -> NDArray[Any]:
-    """(n) -> (n, 1), which is how converters describe a column."""
-    return values.reshape(-1, 1) if values.ndim == 1 else values
-
-
-def load(servable: Servable) -> LoadedModel:
+def load(servable: Servable, formats: Collection[Format] = SAFE) -> LoadedModel:
     """Check the files against the registered digest, load and warm up.
 
-    Raises NotFound, Damaged, BadInput: each says which file and why.
+    formats: what may be read; anything else is refused. Raises NotFound, Damaged, BadInput,
+    Refused: each says which file and why.
     """
     folder = Path(servable.path)
     manifest = _manifest(folder)
     path = folder / manifest.file
-    if not path.is_file():
+    if not path.exists():
         raise NotFound("the model file is missing", path=str(path))
     digest = file_digest(path)
     if digest != servable.digest:
@@ -98,7 +104,46 @@ def load(servable: Servable) -> LoadedModel:
             expected=servable.digest,
             found=digest,
         )
-    return _warm(LoadedModel(servable, manifest, _session(path)), manifest)
+    if manifest.format not in formats:
+        raise Refused(
+            f"models of format {manifest.format} may run code of their own when they are loaded",
+            path=str(path),
+            expected=f"one of: {', '.join(formats)}",
+            remedy=f"export to ONNX, or trust this format: `serving.formats: [onnx, "
+            f"{manifest.format}]`",
+        )
+    kind = _kind(manifest.format)  # its library is nobody's own memory
+    before = resident()
+    model = LoadedModel(servable, manifest, kind(path, manifest))
+    _warm(model, manifest)
+    model.memory = max(resident() - before, _size(path))
+    return model
+
+
+def resident() -> int:
+    """Bytes of memory this process has in use."""
+    pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    return pages * 4096
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _kind(format: Format) -> Callable[[Path, Manifest], Runtime]:
+    """What opens a format; its library is imported only now."""
+    if format == "onnx":
+        from homeostat.serving.runtimes.onnx import OnnxModel
+
+        return OnnxModel
+    if format == "skops":
+        from homeostat.serving.runtimes.skops import SkopsModel
+
+        return SkopsModel
+    from homeostat.serving.runtimes.pyfunc import PyfuncModel
+
+    return PyfuncModel
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -112,19 +157,7 @@ def _manifest(folder: Path) -> Manifest:
         ) from error
 
 
-def _session(path: Path) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return ort.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common error type
-        raise Damaged("not a model that can be loaded", path=str(path), found=str(error)) from error
-
-
-def _warm(model: LoadedModel, manifest: Manifest) -> LoadedModel:
+def _warm(model: LoadedModel, manifest: Manifest) -> None:
     for rows in (1, 32):
         if model.plain:
             answer = model.score(np.zeros((rows, model.width), np.float32))
@@ -137,7 +170,6 @@ def _warm(model: LoadedModel, manifest: Manifest) -> LoadedModel:
                 expected=f"({rows}, 2) or ({rows}, 1)",
                 found=str(answer.shape),
             )
-    return model
 
 
 def _blank(field: Field, rows: int) -> NDArray[Any]:

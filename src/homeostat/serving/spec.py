@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from homeostat.core.duration import Duration, default
+from homeostat.core.servable import Format
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -36,6 +37,10 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """concurrency: requests in flight per replica before others are shed (0: no limit).
     sticky: the feature that keeps a caller on one version when no key header is sent.
+    formats: what models may be read. ONNX cannot run code; `skops` (scikit-learn's types only) and
+        `pyfunc` (MLflow's, any code) have to be listed to be loaded.
+    memory: megabytes of models that a worker keeps loaded (0: no limit); the model that was asked
+        for least recently is unloaded, and loaded again when it is asked for.
     explore: share of the requests at or above the threshold that are let through all the same,
         so that their true outcome becomes known (drawn from a hash of the id, and logged).
     max_rows, max_body: larger requests are refused with 413 (body in bytes).
@@ -46,6 +51,8 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, Meta(ge=0)] = 0
     limit: Limit = Limit()
     sticky: str | None = None
+    formats: tuple[Format, ...] = ("onnx",)
+    memory: Annotated[int, Meta(ge=0)] = 0
     explore: Annotated[float, Meta(ge=0, le=1)] = 0.0
     max_rows: Count = 10_000
     max_body: Count = 16 * 1024 * 1024

@@ -14,12 +14,14 @@ from homeostat.serving.layout import Layout, write_atomically
 
 class WorkerStatus(msgspec.Struct, frozen=True):
     """generation: model -> the route it applies. failures: model -> version -> why.
-    started: by the data plane's clock, ISO 8601."""
+    memory: model -> version -> bytes, of what is loaded. started: by the data plane's clock, ISO
+    8601."""
 
     pid: int
     started: str
     generation: dict[str, int] = {}
     failures: dict[str, dict[str, str]] = {}
+    memory: dict[str, dict[str, int]] = {}
 
 
 class Slot:

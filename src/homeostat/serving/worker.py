@@ -32,10 +32,10 @@ from homeostat.serving.http import Connection, Limits, Server
 from homeostat.serving.intake import Intake
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
-from homeostat.serving.metrics import render
+from homeostat.serving.metrics import memory_gauges, render
 from homeostat.serving.routes import Routes
 from homeostat.serving.spec import ServingSpec
-from homeostat.serving.status import Slot, WorkerStatus
+from homeostat.serving.status import Slot, WorkerStatus, living
 
 POLL = 0.05
 """Seconds between looks at the route files."""
@@ -66,7 +66,9 @@ class Worker:
         )
         loop = asyncio.get_running_loop()
         self._engine = Engine(loop, self._log, self._counters, self._now_us, spec, workers)
-        self._routes = Routes(layout.routes, self._report)
+        self._routes = Routes(
+            layout, self._report, budget=spec.memory * 1_000_000, formats=spec.formats
+        )
         intake = Intake(spec, self._routes, self._engine)
         api = Api(
             intake,
@@ -146,8 +148,16 @@ class Worker:
         )
 
     def _report(self) -> None:
+        memory = {
+            name: {version: model.memory for version, model in served.versions.items()}
+            for name, served in self._routes.models.items()
+        }
         status = WorkerStatus(
-            os.getpid(), self._started, dict(self._routes.generations), dict(self._routes.failures)
+            os.getpid(),
+            self._started,
+            dict(self._routes.generations),
+            dict(self._routes.failures),
+            memory,
         )
         try:
             self._slot.write(status)
@@ -155,7 +165,8 @@ class Worker:
             _logger.error("the status cannot be written: %s", error)
 
     def _metrics(self) -> bytes:
-        return render(total(self._layout.metrics), read_gauges(self._layout.gauges))
+        gauges = [*memory_gauges(living(self._layout)), *read_gauges(self._layout.gauges)]
+        return render(total(self._layout.metrics), gauges)
 
 
 def read_gauges(path: Path) -> list[Gauge]:

@@ -1,0 +1,60 @@
+"""scikit-learn models that skops kept: for what has no form in ONNX, and only when opted into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from homeostat.core.errors import BadInput, Damaged, Refused
+from homeostat.core.servable import Manifest
+from homeostat.serving.runtime import SCORE, Columns, Matrix
+
+TRUSTED = ("numpy.", "scipy.", "sklearn.", "lightgbm.", "xgboost.", "collections.", "builtins.")
+"""Types of these packages are taken; others, of the user's own modules, are refused."""
+
+
+class SkopsModel:
+    """Answers with `predict_proba`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Raises BadInput, Damaged, Refused."""
+        self._model = read(path)
+        self._inputs = manifest.inputs
+
+    def score(self, x: Matrix) -> Matrix:
+        return np.asarray(self._model.predict_proba(x), dtype=np.float32)
+
+    def run(self, columns: Columns) -> Columns:
+        import pandas as pd
+
+        frame = pd.DataFrame({name: list(columns[name]) for name in self._inputs})
+        return {SCORE: np.asarray(self._model.predict_proba(frame), dtype=np.float32)}
+
+
+def read(path: Path) -> Any:
+    """The model in a file of skops. Raises BadInput, Damaged, Refused."""
+    try:
+        from skops import io
+    except ImportError as error:
+        raise BadInput(
+            "a model kept by skops needs skops to be read",
+            found=str(error),
+            remedy="pip install 'homeostat[skops]'",
+        ) from error
+    try:
+        unknown = list(io.get_untrusted_types(file=path))
+        foreign = [name for name in unknown if not name.startswith(TRUSTED)]
+        if foreign:
+            raise Refused(
+                "the model holds types that are not trusted",
+                path=str(path),
+                expected="types of NumPy, SciPy, scikit-learn, LightGBM and XGBoost",
+                found=", ".join(foreign[:5]),
+            )
+        return io.load(path, trusted=unknown)
+    except Refused:
+        raise
+    except Exception as error:  # zip, JSON and whatever the types' own loaders raise
+        raise Damaged("not a model that can be loaded", path=str(path), found=str(error)) from error

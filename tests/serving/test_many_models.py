@@ -1,0 +1,156 @@
+"""Many models on one server, and what happens when they do not all fit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeostat.core.errors import NotFound
+from homeostat.core.route import Challenger, Route
+from homeostat.serving.layout import Layout
+from homeostat.serving.residents import Usage, surplus
+from homeostat.serving.routes import Routes
+from homeostat.testing.models import tiny_servable
+
+from .conftest import Plane, wait_for
+
+usages = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=2),
+    st.builds(Usage, memory=st.integers(0, 100), used=st.floats(0, 100)),
+    max_size=8,
+)
+
+
+@given(usage=usages, budget=st.integers(0, 400))
+def test_the_least_recently_used_go_and_no_more_than_needed(
+    usage: dict[str, Usage], budget: int
+) -> None:
+    gone = surplus(usage, budget)
+    stay = usage.keys() - set(gone)
+    total = sum(usage[name].memory for name in stay)
+    if not budget:
+        assert gone == []
+    elif len(stay) > 1:
+        assert total <= budget
+    for name in gone:
+        assert all(usage[name].used <= usage[other].used for other in stay)
+    if gone:
+        assert total + usage[gone[-1]].memory > budget
+
+
+def servable(home: Path, name: str, version: str = "1", **how: Any) -> Any:
+    folder = home / "models" / f"{name}-{version}"
+    return tiny_servable(folder, name=name, version=version, weights=(1.0, -2.0), **how)
+
+
+def publish(layout: Layout, route: Route) -> None:
+    import msgspec
+
+    layout.route(route.model).write_bytes(msgspec.json.encode(route))
+
+
+def settle(routes: Routes) -> None:
+    def settled() -> bool:
+        routes.poll(time.monotonic())
+        return routes.settled
+
+    wait_for(settled, "the loads")
+
+
+def test_a_model_that_had_to_go_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    for name in ("a", "b", "c"):
+        publish(layout, Route(name, 1, servable(tmp_path, name)))
+    routes = Routes(layout, lambda: None, budget=1)  # nothing fits beside another
+    settle(routes)
+    (left,) = routes.models
+    assert set(routes.parked) == {"a", "b", "c"} - {left}
+    assert routes.generations == {"a": 1, "b": 1, "c": 1}
+    wanted = min(routes.parked)
+    assert routes.find(wanted) is None
+    settle(routes)
+    assert routes.find(wanted) is not None
+    assert set(routes.models) == {wanted}
+    states = {e.name: (e.state, e.memory > 0) for e in routes.index()}
+    assert states.pop(wanted) == ("READY", True)
+    assert set(states.values()) == {("UNAVAILABLE", False)}
+    routes.close()
+
+
+def test_what_somebody_unloaded_stays_away_until_it_is_loaded(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    first, second = (servable(tmp_path, "m", v) for v in ("1", "2"))
+    publish(layout, Route("m", 1, first))
+    routes = Routes(layout, lambda: None)
+    settle(routes)
+    with pytest.raises(NotFound, match="no model 'other'; expected one of: m"):
+        routes.unload("other")
+    routes.unload("m")
+    settle(routes)
+    assert routes.models == {}
+    assert routes.is_unloaded("m")
+    assert routes.find("m") is None
+    publish(layout, Route("m", 2, second))  # the loop goes on, and nothing is loaded
+    settle(routes)
+    assert routes.generations == {"m": 2}
+    assert routes.models == {}
+    assert [(e.version, e.state, e.reason) for e in routes.index()] == [
+        ("2", "UNAVAILABLE", "unloaded")
+    ]
+    routes.load("m")
+    settle(routes)
+    assert [(e.version, e.state) for e in routes.index()] == [("2", "READY")]
+    routes.close()
+
+
+@pytest.mark.slow
+def test_a_dozen_models_with_several_versions_each_answer_side_by_side(served: Plane) -> None:
+    for k in range(12):
+        name = f"m{k}"
+        first, *others = (servable(served.home, name, str(v), bias=float(k)) for v in range(1, 4))
+        dark = [Challenger(other) for other in others]
+        served.plane.publish(Route.split(name, 1, first, dark))
+    served.start(workers=2)
+    scores = set()
+    for k in range(12):
+        for version in ("1", "2", "3"):
+            path = f"/v2/models/m{k}/versions/{version}/infer"
+            tensor = {"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 0.5]}
+            answer = served.client.post(path, json={"inputs": [tensor]}).json()
+            assert (answer["model_name"], answer["model_version"]) == (f"m{k}", version)
+            scores.add(answer["outputs"][0]["data"][0])
+    assert len(scores) == 12
+    lines = served.client.get("/metrics").text.splitlines()
+    shown = [x for x in lines if x.startswith("homeostat_model_memory_bytes{")]
+    assert len(shown) == 36
+    assert all(float(x.rsplit(" ", 1)[1]) > 0 for x in shown)
+
+
+@pytest.mark.slow
+def test_over_its_budget_a_server_loads_on_demand_and_holds_up_nobody(served: Plane) -> None:
+    for name in ("a", "b"):
+        large = servable(served.home, name, hidden=(), rows=10)
+        served.plane.publish(Route(name, 1, large))
+    big = tiny_servable(
+        served.home / "models" / "big", name="big", hidden=(1500, 1500), weights=[0.01] * 1500
+    )
+    served.plane.publish(Route("big", 1, big))
+    served.start(memory=6)  # MB: big has 9
+    body = {"instances": [[1.0, 0.5]]}
+
+    def ask(name: str) -> httpx.Response:
+        return served.client.post(f"/v1/models/{name}:predict", json=body)
+
+    for name in ("big", "a", "b", "big", "a"):
+        first = ask(name)
+        assert first.status_code in (200, 503)
+        if first.status_code == 503:
+            assert first.headers["retry-after"]
+        wait_for(lambda name=name: ask(name).status_code == 200, f"{name} to be loaded")
+    assert ask("a").status_code == 200

@@ -1,0 +1,125 @@
+"""What may be loaded, and that it answers as the original does."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homeostat.core.errors import Damaged, Refused
+from homeostat.core.route import Servable
+from homeostat.core.servable import Field, Format, Manifest, file_digest
+from homeostat.serving.runtime import SCORE, load
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(500, 3)).astype(np.float32)
+Y = (X[:, 0] - X[:, 1] > 0).astype(int)
+
+
+def fitted() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression().fit(X, Y)
+
+
+def servable(folder: Path, file: str, format: Format, **more: Any) -> Servable:
+    digest = file_digest(folder / file)
+    inputs = more.pop("inputs", ("a", "b", "c"))
+    Manifest("m", inputs, file, digest, "score", 0.5, format=format, **more).write(folder)
+    return Servable("1", str(folder), digest)
+
+
+def with_skops(folder: Path) -> tuple[Servable, Any]:
+    from skops import io
+
+    model = fitted()
+    io.dump(model, folder / "model.skops")
+    return servable(folder, "model.skops", "skops"), model
+
+
+def with_pyfunc(folder: Path, model: Any, **more: Any) -> Servable:
+    import mlflow.pyfunc
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow has views on type hints, with and without
+        mlflow.pyfunc.save_model(str(folder / "model"), python_model=model)
+    return servable(folder, "model", "pyfunc", **more)
+
+
+def test_what_can_run_code_is_refused_unless_it_is_opted_into(tmp_path: Path) -> None:
+    made, model = with_skops(tmp_path)
+    with pytest.raises(Refused, match=r"serving.formats: \[onnx, skops\]"):
+        load(made)
+    loaded = load(made, ("onnx", "skops"))
+    assert loaded.score(X) == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-6)
+
+
+def test_a_skops_file_with_types_of_other_packages_is_refused(tmp_path: Path) -> None:
+    from skops import io
+
+    io.dump({"model": fitted(), "where": Path("x")}, tmp_path / "model.skops")
+    made = servable(tmp_path, "model.skops", "skops")
+    with pytest.raises(Refused, match="types that are not trusted"):
+        load(made, ("skops",))
+
+
+@pytest.mark.slow
+def test_a_pyfunc_model_answers_with_further_outputs_from_text(tmp_path: Path) -> None:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    class Model(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            amount = model_input["amount"].to_numpy()
+            return pd.DataFrame(
+                {"score": 1 / (1 + np.exp(-amount)), "where": model_input["country"].str.lower()}
+            )
+
+    fields = (Field("amount"), Field("country", "BYTES"))
+    made = with_pyfunc(
+        tmp_path,
+        Model(),
+        inputs=("amount", "country"),
+        columns=fields,
+        results=(Field("where", "BYTES"),),
+    )
+    with pytest.raises(Refused):
+        load(made)
+    loaded = load(made, ("pyfunc",))
+    assert not loaded.plain
+    found = loaded.run(
+        {"amount": np.array([0, 1], np.float32), "country": np.array(["FR", "DE"], object)}
+    )
+    assert found[SCORE] == pytest.approx([0.5, 0.7310586], abs=1e-6)
+    assert found["where"].tolist() == ["fr", "de"]
+
+
+def test_a_folder_in_which_one_file_was_touched_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {}")
+    made = servable(tmp_path, "model", "pyfunc")
+    (tmp_path / "model" / "python_model.pkl").write_bytes(b"added")
+    with pytest.raises(Damaged, match="not the one that was registered"):
+        load(made, ("pyfunc",))
+    shutil.rmtree(tmp_path / "model")
+
+
+def test_a_tree_ensemble_scores_large_batches_as_it_scores_single_rows(tmp_path: Path) -> None:
+    from lightgbm import LGBMClassifier
+
+    from homeostat.training.fit import FittedModel
+    from homeostat.training.onnx import convert
+
+    model = LGBMClassifier(n_estimators=60, verbose=-1, n_jobs=1).fit(X, Y)
+    output = convert(FittedModel("lightgbm", model), 3, tmp_path / "model.onnx")
+    digest = file_digest(tmp_path / "model.onnx")
+    Manifest("m", ("a", "b", "c"), "model.onnx", digest, output, 0.5).write(tmp_path)
+    loaded = load(Servable("1", str(tmp_path), digest))
+    together = loaded.score(X)
+    one_by_one = np.concatenate([loaded.score(X[k : k + 1]) for k in range(len(X))])
+    assert together.tolist() == one_by_one.tolist()
+    assert together == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-5)
