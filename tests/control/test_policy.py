@@ -26,8 +26,8 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
-from homeostat.monitoring.evidence import Evidence
 from homeostat.monitoring.model import Figures, MonitorState, Period
+from homeostat.monitoring.outcomes import Outcomes
 from homeostat.monitoring.quality import Harm
 from homeostat.monitoring.spec import MonitoringSpec, Quality
 from homeostat.rollout.model import Started
@@ -237,15 +237,15 @@ def test_a_version_that_was_rolled_out_before_its_run_ended_does_not_wait_for_an
     assert state.candidates == ()
 
 
-def evidence(**fields: object) -> Evidence:
+def outcomes(**fields: object) -> Outcomes:
     plain = {"n": 500, "coverage": 1.0, "rate": 0.1, "low": 0.08, "high": 0.12, "expected": 0.1}
     rest = {"residual": 0.0, "error": 0.01, "error_low": 0.0, "mixed_low": 0.0}
-    return Evidence(**(plain | rest | fields))  # type: ignore[arg-type]
+    return Outcomes(**(plain | rest | fields))  # type: ignore[arg-type]
 
 
 def test_immature_labels_refuse_a_retraining() -> None:
     state = harmed()
-    few = msgspec.structs.replace(state.monitor, labels=evidence(coverage=0.3))
+    few = msgspec.structs.replace(state.monitor, labels=outcomes(coverage=0.3))
     told = reason(msgspec.structs.replace(state, monitor=few), project())
     assert "30% of those that should be final are there" in told
     assert policy.retrain(msgspec.structs.replace(state, monitor=few), project(coverage=0.2), NOW)
@@ -307,7 +307,7 @@ def test_a_window_since_the_change_starts_there_and_waits_until_it_is_long_enoug
 
 def test_a_run_names_what_has_most_likely_changed() -> None:
     state = harmed()
-    off = evidence(error=0.4, error_low=0.35, mixed_low=0.3)
+    off = outcomes(error=0.4, error_low=0.35, mixed_low=0.3)
     monitor = msgspec.structs.replace(state.monitor, labels=off)
     (event,) = policy.retrain(msgspec.structs.replace(state, monitor=monitor), project(), NOW)
     assert isinstance(event, RunStarted)

@@ -9,7 +9,7 @@ import pytest
 
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.change import change_point
-from homeostat.monitoring.evidence import Evidence, Meaning
+from homeostat.monitoring.outcomes import Meaning, Outcomes
 from homeostat.monitoring.triage import Change, triage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,8 +40,8 @@ def meaning() -> Meaning:
     return found
 
 
-def seen(meaning: Meaning, score: np.ndarray, label: np.ndarray) -> Evidence:
-    found = meaning.evidence(score, label, np.ones(label.size), confidence=0.999)
+def seen(meaning: Meaning, score: np.ndarray, label: np.ndarray) -> Outcomes:
+    found = meaning.outcomes(score, label, np.ones(label.size), confidence=0.999)
     assert found is not None
     return found
 
@@ -75,15 +75,15 @@ def test_broken_data_come_first_and_without_labels_nothing_is_claimed(meaning: M
     assert found is not None
     assert found.change is Change.MOVED
     assert triage(broken=None, drift=None, moved=(), labels=None) is None
-    assert meaning.evidence(np.ones(5), np.ones(5), np.ones(5)) is None
+    assert meaning.outcomes(np.ones(5), np.ones(5), np.ones(5)) is None
 
 
 def test_coverage_counts_what_could_have_come(meaning: Meaning) -> None:
     score, label = sample(1000, 1)
     label[500:] = np.nan
-    assert meaning.evidence(score, label, np.ones(1000)).coverage == 0.5  # type: ignore[union-attr]
+    assert meaning.outcomes(score, label, np.ones(1000)).coverage == 0.5  # type: ignore[union-attr]
     blocked = np.where(np.isnan(label), 0.1, 1.0)
-    assert meaning.evidence(score, label, blocked).coverage == pytest.approx(500 / 550)  # type: ignore[union-attr]
+    assert meaning.outcomes(score, label, blocked).coverage == pytest.approx(500 / 550)  # type: ignore[union-attr]
 
 
 def series(n: int, at: int, by: float, seed: int) -> list[tuple[datetime, float]]:

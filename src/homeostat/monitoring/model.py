@@ -10,7 +10,7 @@ from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.evidence import Evidence
+from homeostat.monitoring.outcomes import Outcomes
 from homeostat.monitoring.quality import Harm
 
 KEPT = 200
@@ -55,7 +55,7 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     largest_effect: float | None = None
     alpha: float = 0.05
     estimate: Estimated | None = None
-    labels: Evidence | None = None
+    labels: Outcomes | None = None
     matured_until: datetime | None = None
 
     @property
@@ -171,7 +171,7 @@ class MonitorState(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
     windows: tuple[Figures, ...] = ()
     estimate: Estimated | None = None
-    labels: Evidence | None = None
+    labels: Outcomes | None = None
     incidents: tuple[Period, ...] = ()
 
     @property

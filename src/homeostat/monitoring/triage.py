@@ -20,7 +20,7 @@ import enum
 import msgspec
 
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.evidence import Evidence
+from homeostat.monitoring.outcomes import Outcomes
 
 
 class Change(enum.StrEnum):
@@ -52,7 +52,7 @@ _MEANS = {
 
 
 def triage(
-    *, broken: str | None, drift: Verdict | None, moved: tuple[str, ...], labels: Evidence | None
+    *, broken: str | None, drift: Verdict | None, moved: tuple[str, ...], labels: Outcomes | None
 ) -> Cause | None:
     """broken: what is wrong with the values that arrive. drift: the last verdict on features and
     score, moved: the names of the drifted ones. labels: what final labels say. None: nothing is
@@ -75,6 +75,6 @@ def triage(
     return Cause(Change.MOVED, (where,)) if shifted else None
 
 
-def _rate(labels: Evidence) -> str:
+def _rate(labels: Outcomes) -> str:
     text = f"{labels.rate:.1%} positive ({labels.low:.1%} to {labels.high:.1%}), "
     return text + f"{labels.expected:.1%} on the test set"

@@ -19,9 +19,9 @@ from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.drift import DriftReport, compare_values, report
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.estimate.service import Estimator, Rows
-from homeostat.monitoring.evidence import Evidence, Meaning
 from homeostat.monitoring.health import data_quality
 from homeostat.monitoring.model import Moved, WindowObserved
+from homeostat.monitoring.outcomes import Meaning, Outcomes
 from homeostat.monitoring.quality import Harm, judge
 from homeostat.monitoring.spec import MonitoringSpec, Quality
 
@@ -174,7 +174,7 @@ def observe(
         max((c.effect for c in columns if c.effect is not None), default=None),
         alpha * MONITORS,
         _estimated(answered, matured, reference, version),
-        _evidence(matured, reference, version, alpha),
+        _outcomes(matured, reference, version, alpha),
         matured_until,
     )
 
@@ -232,13 +232,13 @@ def _quality(
     )
 
 
-def _evidence(
+def _outcomes(
     matured: pl.DataFrame | None, reference: Reference, version: str, alpha: float
-) -> Evidence | None:
+) -> Outcomes | None:
     if matured is None or reference.meaning is None:
         return None
     label, score, propensity = _own(matured, version)
-    return reference.meaning.evidence(score, label, propensity, confidence=1 - alpha)
+    return reference.meaning.outcomes(score, label, propensity, confidence=1 - alpha)
 
 
 def _own(matured: pl.DataFrame, version: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ RATE_MOVED = 0.1
 this share of the rarer class."""
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class Outcomes(msgspec.Struct, frozen=True):
     """Of the labelled rows of one quality window.
 
     n: how many. coverage: labels that are there over those that may be there by now. rate, low,
@@ -77,9 +77,9 @@ class Meaning(msgspec.Struct, frozen=True):
             return None
         return cls(float(label.mean()), isotonic(score, label))
 
-    def evidence(
+    def outcomes(
         self, score: Floats, label: Floats, propensity: Floats, *, confidence: float = 0.95
-    ) -> Evidence | None:
+    ) -> Outcomes | None:
         """label: 0, 1 or NaN where it is not known, (n,). score, propensity: (n,). None with fewer
         than LEAST labels. At a given score it does not matter which outcomes are known; the share
         of positives weighs them by their propensity."""
@@ -94,7 +94,7 @@ class Meaning(msgspec.Struct, frozen=True):
         now = min(max(rate, EDGE), 1 - EDGE)
         error, error_low = _error(y, p, confidence)
         _, mixed_low = _error(y, adjusted(p, self.rate, now), confidence)
-        return Evidence(
+        return Outcomes(
             n=n,
             coverage=min(1.0, n / float(propensity.sum())),
             rate=rate,
