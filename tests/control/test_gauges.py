@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from homeostat.control.gauges import HELP, Labels, gauges
 from homeostat.control.model import LoopEvent, RetrainingRefused, RunStarted, State, evolve
 from homeostat.core.ports import Gauge
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.definition import Project
+from homeostat.monitoring.estimate.model import Estimated, Standing
 from homeostat.monitoring.model import AlertRaised, AlertResolved, Moved, WindowObserved
 from homeostat.rollout.model import Judged, RolledBack, Started, Stepped
 from homeostat.testing.simulate.world import World
@@ -75,6 +78,32 @@ def test_accuracy_is_shown_from_labels_and_is_missing_where_the_last_window_meas
     later = shown(fold(window(quality=measured), window(2, quality=nothing)))
     assert ("model_accuracy", "1", "accuracy") not in later
     assert later["homeostat_monitor_outcome", "quality"] == Outcome.INCONCLUSIVE.rank
+
+
+def test_an_estimate_has_a_name_of_its_own_and_is_missing_where_it_was_withdrawn() -> None:
+    guess = Estimated("accuracy", Standing.DOUBTFUL, 40, 0.8, 0.7, 0.9)
+    found = shown(fold(window(estimate=guess)))
+    assert found["homeostat_estimated_quality", "1", "accuracy"] == 0.8
+    assert found["homeostat_estimate_standing", "1", "doubtful"] == 1
+    assert ("model_accuracy", "1", "accuracy") not in found
+    gone = Estimated("accuracy", Standing.WITHDRAWN, 40)
+    found = shown(fold(window(estimate=gone)))
+    assert ("homeostat_estimated_quality", "1", "accuracy") not in found
+    assert found["homeostat_estimate_standing", "1", "withdrawn"] == 1
+
+
+def test_each_challenger_of_an_experiment_has_its_guards() -> None:
+    plan = msgspec.structs.replace(project().rollout, strategy="experiment", share=20.0)
+    guard = Verdict("quality", Outcome.PASS, "", figure=0.2, n=9)
+    found = shown(
+        fold(
+            Started("r", "2", "1", plan, candidates=("2", "3")),
+            Stepped("r", 0, 20.0, ""),
+            Judged("r", (guard,), "", candidate="3"),
+        )
+    )
+    assert found["homeostat_rollout_percent", "2"] == found["homeostat_rollout_percent", "3"] == 20
+    assert found["homeostat_guard_harm", "3", "quality"] == 0.2
 
 
 def test_what_moved_is_shown_with_its_bound() -> None:

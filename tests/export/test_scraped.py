@@ -7,6 +7,7 @@ the data plane, one turn per scrape.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 import yaml
 
@@ -24,6 +26,7 @@ from homeostat.backends import grafana
 from homeostat.backends import prometheus as rules
 from homeostat.backends.local.plane import LocalDataPlane
 from homeostat.control.gauges import HELP
+from homeostat.control.tick import Controller
 from homeostat.core.duration import Duration
 from homeostat.core.ports import Gauge
 from homeostat.core.route import Route
@@ -72,6 +75,8 @@ def world_of_trouble() -> tuple[Project, list[list[Gauge]]]:
     -> what was shown on the turns on which something other than a time has changed."""
     worlds = (World(seed) for seed in itertools.count())
     world = next(w for w in worlds if _plain(w.project))
+    project = _estimating(world.project)
+    controller = Controller(dataclasses.replace(world.platform, project=project))
     world.install(Skill(0, GOOD, broken=0.1))
     shown: list[list[Gauge]] = []
     for step in itertools.count():
@@ -79,12 +84,13 @@ def world_of_trouble() -> tuple[Project, list[list[Gauge]]]:
             world.change()
         world.traffic()
         world.deliver_labels()
-        world.controllers[0].turn()
+        controller.tick()
+        world.look()
         world.pass_time()
         if not shown or _figures(world.plane.gauges) != _figures(shown[-1]):
             shown.append(list(world.plane.gauges))
         if ("promoted" in (how for _, _, how in world.observer.ended)) and step % 6 == 0:
-            return world.project, shown
+            return project, shown
         assert step < 100, world.history
     raise AssertionError("unreachable")
 
@@ -94,6 +100,15 @@ def _plain(project: Project) -> bool:
     plan = project.rollout
     plain = not plan.approve and plan.shadow is None and plan.no_data == "hold"
     return plain and plan.guards.error_rate is not None and len(plan.steps) == 5
+
+
+def _estimating(project: Project) -> Project:
+    monitoring = project.monitoring
+    assert monitoring.quality is not None
+    quality = msgspec.structs.replace(monitoring.quality, estimate=True)
+    return msgspec.structs.replace(
+        project, monitoring=msgspec.structs.replace(monitoring, quality=quality)
+    )
 
 
 def _figures(gauges: list[Gauge]) -> list[Gauge]:

@@ -17,6 +17,7 @@ from homeostat.control.tally import Counts
 from homeostat.core.ports import Gauge
 from homeostat.core.verdict import Verdict
 from homeostat.definition import Project
+from homeostat.monitoring.estimate.model import Estimated, Standing
 from homeostat.monitoring.model import WindowObserved
 from homeostat.rollout.model import Phase, Rollout
 
@@ -37,6 +38,12 @@ HELP = {
     " metric's unit.",
     "homeostat_quality_loss_low": "Lower bound of homeostat_quality_loss.",
     "homeostat_quality_loss_tolerance": "The loss that is tolerated.",
+    "homeostat_estimated_quality": "What the metric (label metric) may be, guessed without labels;"
+    " missing where its assumptions fail. No measurement.",
+    "homeostat_estimated_quality_low": "Lower end of homeostat_estimated_quality.",
+    "homeostat_estimated_quality_high": "Upper end of homeostat_estimated_quality.",
+    "homeostat_estimate_standing": "1 for how far the assumptions of the estimate hold: holds,"
+    " doubtful or withdrawn.",
     "homeostat_monitor_outcome": "The last window's verdict: 0 pass, 1 inconclusive, 2 error,"
     " 3 fail.",
     "homeostat_data_fault_share": "Share of the last window's rows with a fault that failed.",
@@ -145,6 +152,8 @@ def _window(window: WindowObserved, project: Project) -> Iterator[Gauge]:
         ):
             if value is not None:
                 yield _gauge(name, value, version=version, feature=moved.feature)
+    if window.estimate is not None:
+        yield from _estimate(window.estimate, version)
     if project.monitoring.quality is not None and window.quality is not None:
         yield from _quality(window, window.quality, project.monitoring.quality.metric)
 
@@ -163,6 +172,18 @@ def _quality(window: WindowObserved, quality: Verdict, metric: str) -> Iterator[
     for name, value in figures.items():
         if value is not None:
             yield _gauge(name, value, version=window.version, metric=metric)
+
+
+def _estimate(found: Estimated, version: str) -> Iterator[Gauge]:
+    """Never under the name of a measurement."""
+    figures = {"": found.value, "_low": found.low, "_high": found.high}
+    for end, value in figures.items():
+        if value is not None:
+            name = f"homeostat_estimated_quality{end}"
+            yield _gauge(name, value, version=version, metric=found.metric)
+    for standing in Standing:
+        holds = standing is found.standing
+        yield _gauge("homeostat_estimate_standing", holds, version=version, standing=standing)
 
 
 def _labels(labels: Labels) -> Iterator[Gauge]:
@@ -211,12 +232,19 @@ def _rollout(state: State) -> Iterator[Gauge]:
     for phase in Phase:
         holds = phase is rollout.phase
         yield _gauge("homeostat_rollout_phase", holds, candidate=rollout.candidate, phase=phase)
-    yield _gauge("homeostat_rollout_percent", rollout.percent, candidate=rollout.candidate)
-    yield from _guards(rollout)
+    yield from _tried(rollout)
 
 
-def _guards(rollout: Rollout) -> Iterator[Gauge]:
-    for verdict in rollout.verdicts:
+def _tried(rollout: Rollout) -> Iterator[Gauge]:
+    """The candidate, or every challenger that is still in an experiment."""
+    tried = {t.version: t.verdicts for t in rollout.active} if rollout.live else {}
+    for version, verdicts in (tried or {rollout.candidate: rollout.verdicts}).items():
+        yield _gauge("homeostat_rollout_percent", rollout.percent, candidate=version)
+        yield from _guards(version, verdicts)
+
+
+def _guards(version: str, verdicts: tuple[Verdict, ...]) -> Iterator[Gauge]:
+    for verdict in verdicts:
         figures = {
             "homeostat_guard_harm": verdict.figure,
             "homeostat_guard_harm_low": verdict.low,
@@ -227,4 +255,4 @@ def _guards(rollout: Rollout) -> Iterator[Gauge]:
         }
         for name, value in figures.items():
             if value is not None:
-                yield _gauge(name, value, candidate=rollout.candidate, guard=verdict.check)
+                yield _gauge(name, value, candidate=version, guard=verdict.check)

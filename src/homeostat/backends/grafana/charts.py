@@ -216,7 +216,23 @@ def _quality(project: Project, of: str) -> Row:
             ),
         )
         charts.insert(0, live)
+        if project.monitoring.quality.estimate:
+            charts.append(_estimate(of))
     return Row("Model", tuple(charts))
+
+
+def _estimate(of: str) -> Chart:
+    return Chart(
+        "Estimated quality",
+        "What quality may be, guessed without labels; a gap: withdrawn. No measurement.",
+        (
+            Line(f"homeostat_estimated_quality{of}", "{{metric}}, guessed"),
+            Line(f"homeostat_estimated_quality_low{of}", "at least"),
+            Line(f"homeostat_estimated_quality_high{of}", "at most"),
+            Line(f"homeostat_estimate_standing{of} == 1", "{{standing}}"),
+        ),
+        width=24,
+    )
 
 
 def _bounds(project: Project, of: str) -> tuple[Line, ...]:

@@ -216,15 +216,14 @@ def _data(project: Project) -> Iterator[Rule]:
         kind="data",
         holds=DEAD,
     )
-    silent = Duration.of(NO_TRAFFIC * window)
     yield _alert(
         "HomeostatNoTraffic",
         "warning",
-        f"sum by (model) (increase(model_predictions_total{of}[{silent}])) == 0",
+        f"sum by (model) (increase(model_predictions_total{of}[{window}])) == 0",
         f"{model} is not asked",
-        f"No request was answered for {silent} ({NO_TRAFFIC} windows): nothing can be judged.",
+        f"No request was answered in {NO_TRAFFIC} windows of {window}: nothing can be judged.",
         kind="traffic",
-        holds=DEAD,
+        holds=(NO_TRAFFIC - 1) * window,
     )
     yield _alert(
         "HomeostatLogDrops",
