@@ -9,6 +9,7 @@ import polars as pl
 
 from homeostat.control.gauges import Labels
 from homeostat.control.platform import Platform
+from homeostat.control.profiles import Profiles
 from homeostat.core.version import Version
 from homeostat.monitoring.model import MonitorState, WindowObserved
 from homeostat.monitoring.window import Reference, quality_since, windows_due
@@ -23,25 +24,36 @@ def monitor(
     state: MonitorState,
     champion: Version,
     reference: Reference,
+    profiles: Profiles,
     first: datetime,
     now: datetime,
 ) -> Iterator[WindowObserved]:
     """What the monitors see in every window that has closed since the last one, oldest first."""
-    project = platform.project
-    spec = project.monitoring
-    for start, end in windows_due(state.last_end, now, spec.window, first):
-        yield look(
-            platform.log.read(platform.stream, start, end),
+    project, version, watched = platform.project, champion.version, reference.watched
+    spec, last_end = project.monitoring, state.last_end
+    evidence = state.evidence if state.version == version else ()
+    for start, end in windows_due(last_end, now, spec.window, first):
+        weeks = spec.drift.weeks
+        window = look(
+            # the rows themselves are read for the estimate alone
+            platform.log.read(platform.stream, start, end) if reference.estimator else None,
             reference,
             spec,
             start=start,
             end=end,
-            version=champion.version,
-            matured=matured_rows(platform, champion.version, end) if spec.quality else None,
+            version=version,
+            matured=matured_rows(platform, version, end) if spec.quality else None,
             matured_until=end - project.data.label.matures_after,
             threshold=project.training.threshold,
             k=project.training.k,
+            traffic=profiles.window(watched, version, start, end),
+            past=profiles.past(watched, version, start, end, weeks) if weeks else None,
+            before=evidence,
         )
+        evidence, last_end = window.evidence, end
+        yield window
+    start = last_end or first
+    profiles.advance(watched, version, start, start + spec.window, now)
 
 
 def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFrame:

@@ -23,6 +23,7 @@ from homeostat.control.model import (
     load,
 )
 from homeostat.control.platform import Platform
+from homeostat.control.profiles import Profiles
 from homeostat.control.record import record
 from homeostat.control.route import desired_route
 from homeostat.core.errors import Conflict, HomeostatError
@@ -32,7 +33,8 @@ from homeostat.core.version import Version
 from homeostat.monitoring.decide import decide as decide_alerts
 from homeostat.monitoring.decide import notices
 from homeostat.monitoring.model import AlertNotified
-from homeostat.monitoring.window import LABEL, SCORE, Reference
+from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.window import LABEL, Reference
 from homeostat.rollout.model import Promoted
 
 
@@ -69,6 +71,7 @@ class Controller:
         self._versions: dict[str, Version] = {}
         self._reference: tuple[str, Reference] | None = None
         self._aliased: tuple[str | None, str | None] | None = None
+        self._profiles = Profiles(platform)
         self._labels: tuple[datetime, Labels] | None = None
 
     def state(self) -> State:
@@ -137,7 +140,13 @@ class Controller:
         first = state.lives[0][0]
         champion = self.version(state.champion)
         windows = gather.monitor(
-            self.platform, state.monitor, champion, self.reference(champion), first, draft.at
+            self.platform,
+            state.monitor,
+            champion,
+            self.reference(champion),
+            self._profiles,
+            first,
+            draft.at,
         )
         for window in windows:
             draft.add([window])

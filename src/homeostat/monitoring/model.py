@@ -33,6 +33,17 @@ class Moved(msgspec.Struct, frozen=True):
     drifted: bool
 
 
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That one feature has moved, after a window (`monitoring.betting`). log: natural logarithm of
+    its evidence. bet: what the last window favoured, -1 with none. named: it has been called
+    drifted, and that is not over."""
+
+    feature: str
+    log: float
+    bet: int = -1
+    named: bool = False
+
+
 class WindowObserved(Event, frozen=True, tag="monitor.window"):
     """One closed window [start, end) of one model's traffic, answered by champion and canary.
 
@@ -40,7 +51,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     moved: the most moved features, at most ten. largest_effect: over all of them. alpha: what the
     window was allowed to spend on false alarms. estimate: what quality may be, without labels; it
     decides nothing. labels: what final labels say of the scores. matured_until: the end of the
-    event time that quality and labels are about."""
+    event time that quality and labels are about. evidence: of the features that may have moved,
+    over the windows so far."""
 
     start: datetime
     end: datetime
@@ -57,6 +69,7 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     estimate: Estimated | None = None
     labels: Outcomes | None = None
     matured_until: datetime | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -170,6 +183,7 @@ class MonitorState(msgspec.Struct, frozen=True):
     open_alerts: tuple[Alert, ...] = ()
     notices: tuple[Notice, ...] = ()
     windows: tuple[Figures, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
     estimate: Estimated | None = None
     labels: Outcomes | None = None
     incidents: tuple[Period, ...] = ()
@@ -212,6 +226,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
             harm_since=None,
             moved=(),
             labels=None,
+            evidence=(),
         )
     quality = _latest(state.quality, window.quality)
     harm = window.harm if window.harm is not None else state.harm
@@ -239,6 +254,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         data_since=_since(state.data_since, data is not None and data.failed, window.end),
         harm_since=_since(state.harm_since, harmed, window.end),
         moved=window.moved or state.moved,
+        evidence=window.evidence if window.rows else state.evidence,
         empty=empty,
         empty_since=_since(state.empty_since, empty > 0, window.start),
         windows=(*state.windows, figures)[-KEPT:],

@@ -15,13 +15,18 @@ Test = Literal["ks", "psi", "js", "wasserstein", "hellinger", "chi2", "g", "cvm"
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """tests: `auto` is KS and PSI. min_effect: movement below it is no drift, whatever the
-    sample size (a distance in cumulative probability for KS; PSI is held against its square-law
-    equivalent). false_alarms_per_month: the budget, over all features and windows."""
+    """tests: `auto` is KS and PSI of tables, and the sequential test of shares over windows.
+    min_effect: movement below it is no drift, whatever the sample size (a distance in cumulative
+    probability for KS; other tests are held against what it is in theirs).
+    false_alarms_per_month: the budget, over all features, slices and windows. by: features whose
+    values' slices are watched by themselves too. weeks: compare with the same window of that many
+    last weeks instead of the training and test period (0: no)."""
 
     tests: Literal["auto"] | tuple[Test, ...] = "auto"
     min_effect: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     false_alarms_per_month: Positive = 1.0
+    by: tuple[str, ...] = ()
+    weeks: Annotated[int, Meta(ge=0, le=8)] = 0
 
 
 class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

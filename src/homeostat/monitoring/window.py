@@ -12,22 +12,33 @@ import polars as pl
 from homeostat.core.errors import BadInput
 from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
+from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.baseline import Baseline
 from homeostat.monitoring.budget import alpha_per_window
 from homeostat.monitoring.column import ColumnDrift
-from homeostat.monitoring.drift import DriftReport, compare_values, report
+from homeostat.monitoring.drift import DriftReport, report
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.estimate.service import Estimator, Rows
 from homeostat.monitoring.health import data_quality
-from homeostat.monitoring.model import Moved, WindowObserved
+from homeostat.monitoring.model import Evidence, Moved, WindowObserved
 from homeostat.monitoring.outcomes import Meaning, Outcomes
 from homeostat.monitoring.quality import Harm, judge
 from homeostat.monitoring.spec import MonitoringSpec, Quality
+from homeostat.monitoring.traffic import (
+    SCORE,
+    WHOLE,
+    Traffic,
+    Watched,
+    profiles,
+    scored,
+    together,
+)
+from homeostat.monitoring.watch import watch
 
 CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
-SCORE, LABEL, PROPENSITY = "score", "label", "propensity"
+LABEL, PROPENSITY = "label", "propensity"
 MOST_MOVED = 10
 MONITORS = 3
 """drift, data quality and live quality share a window's alpha equally."""
@@ -66,13 +77,15 @@ class Reference(msgspec.Struct, frozen=True):
     """What a version was made and tested on, summarised once and used for every window.
 
     features: in the model's order. baseline: of the features, over the training and the test
-    period (a test period alone may be a Sunday), and of the score, over the test set. quality:
-    the declared metric on the test set, with its interval; None where no quality is declared.
-    estimator: of that metric without labels, where that is declared. meaning: what scores say of
-    the label, where quality is declared."""
+    period (a test period alone may be a Sunday), and of the score, over the test set. watched: the
+    same, binned for profiles, and of each declared slice. quality: the declared metric on the test
+    set, with its interval; None where no quality is declared. estimator: of that metric without
+    labels, where that is declared. meaning: what scores say of the label, where quality is
+    declared."""
 
     features: tuple[str, ...]
     baseline: Baseline
+    watched: Watched
     quality: Estimate | None
     estimator: Estimator | None = None
     meaning: Meaning | None = None
@@ -97,10 +110,13 @@ class Reference(msgspec.Struct, frozen=True):
                     remedy="train and register the version again",
                 )
         # models and the prediction log see 32 bits: so must the reference, or ties would differ
-        inputs = reference.select(pl.col(name).cast(pl.Float32) for name in features)
+        inputs = reference.select(
+            *(pl.col(name).cast(pl.Float32) for name in features),
+            pl.when(pl.col(LABEL).is_not_null()).then(pl.col(SCORE).cast(pl.Float64)).alias(SCORE),
+        )
         tested = reference.drop_nulls([SCORE, LABEL])
-        scores = Baseline.build(tested.select(pl.col(SCORE).cast(pl.Float64)))
-        baseline = Baseline.build(inputs)
+        baseline = scored(inputs)
+        watched = Watched.build(inputs, baseline, spec.drift.by)
         quality, estimator, meaning = None, None, None
         if spec.quality is not None and spec.quality.estimate:
             estimator = _estimator(tested, features, spec.quality, threshold, k)
@@ -116,8 +132,7 @@ class Reference(msgspec.Struct, frozen=True):
                 confidence=1 - level(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
-        whole = Baseline((*baseline.columns, *scores.columns), baseline.rows)
-        return cls(tuple(features), whole, quality, estimator, meaning)
+        return cls(tuple(features), baseline, watched, quality, estimator, meaning)
 
 
 def level(spec: MonitoringSpec) -> float:
@@ -126,7 +141,7 @@ def level(spec: MonitoringSpec) -> float:
 
 
 def observe(
-    predictions: pl.DataFrame,
+    predictions: pl.DataFrame | None,
     reference: Reference | pl.DataFrame,
     spec: MonitoringSpec,
     *,
@@ -138,6 +153,9 @@ def observe(
     matured_until: datetime | None = None,
     threshold: float = 0.5,
     k: int = 100,
+    traffic: Traffic | None = None,
+    past: Traffic | None = None,
+    before: Sequence[Evidence] = (),
 ) -> WindowObserved:
     """What [start, end) shows of the champion `version`. Pure.
 
@@ -147,51 +165,49 @@ def observe(
     `label` (`version`, `score`, `label`, and `propensity` where the log has it), each request
     once, with a null label where the outcome is not known; only those that this version scored
     count, in the shadow too: they are the same requests. matured_until: the end of that window.
+    traffic: the window's profiles; made from `predictions` if unset, which then are needed for the
+    estimate without labels alone. past: of the same hours in former weeks, where the reference is
+    declared to be those. before: the evidence of drift after the window before this one, of the
+    same version.
     """
     if isinstance(reference, pl.DataFrame):
         reference = Reference.build(reference, features, spec, threshold=threshold, k=k)
     alpha = level(spec)
-    rows = predictions.filter(
-        pl.col("time").is_between(start, end, closed="left") & (pl.col("arm") != Arm.SHADOW)
-    )
-    answered = rows.filter(pl.col("error").is_null() & pl.col(SCORE).is_not_null())
-    columns = _compare(answered, reference, spec, version, alpha)
-    found = report(columns, (), spec.drift, alpha, reference.baseline.rows, answered.height)
-    errors = rows.height - answered.height
-    inputs = [c for c in columns if c.column != SCORE]
+    rows = _window(predictions, start, end)
+    if traffic is None:
+        parts = profiles(rows, reference.watched, version, start, end - start, 1)
+        traffic = together(reference.watched, [parts])
+    whole = traffic[WHOLE]
+    columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
+    found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)
+    inputs = [c for c in columns if c.column in reference.features]
     quality, harm = _quality(matured, reference, spec, version, threshold, k, alpha)
     return WindowObserved(
         start,
         end,
         version,
-        rows.height,
-        errors,
-        _drift_verdict(found, rows.height),
-        data_quality(inputs, rows=rows.height, errors=errors, alpha=alpha),
+        whole.rows,
+        whole.errors,
+        _drift_verdict(found, whole.rows),
+        data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=alpha),
         quality,
         harm,
         tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
         max((c.effect for c in columns if c.effect is not None), default=None),
         alpha * MONITORS,
-        _estimated(answered, matured, reference, version),
+        _estimated(rows, matured, reference, version),
         _outcomes(matured, reference, version, alpha),
         matured_until,
+        evidence,
     )
 
 
-def _compare(
-    answered: pl.DataFrame, reference: Reference, spec: MonitoringSpec, version: str, alpha: float
-) -> tuple[ColumnDrift, ...]:
-    """Features of all requests with the champion's inputs; scores of the champion's answers."""
-    width = len(reference.features)
-    fits = answered.filter(pl.col("features").list.len() == width)
-    own = answered.filter(pl.col("version") == version).get_column(SCORE)
-    table = _matrix(fits, width)
-    values: dict[str, pl.Series | np.ndarray] = {
-        name: table[:, i] for i, name in enumerate(reference.features)
-    }
-    values[SCORE] = own
-    return compare_values(reference.baseline, values, spec.drift, alpha=alpha)
+def _window(predictions: pl.DataFrame | None, start: datetime, end: datetime) -> pl.DataFrame:
+    """Answers and errors within a window, without what was scored in the shadow."""
+    if predictions is None:
+        return pl.DataFrame(schema=PREDICTIONS)
+    inside = pl.col("time").is_between(start, end, closed="left")
+    return predictions.filter(inside & (pl.col("arm") != Arm.SHADOW))
 
 
 def _drift_verdict(found: DriftReport, rows: int) -> Verdict:

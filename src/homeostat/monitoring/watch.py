@@ -1,0 +1,90 @@
+"""What a window's profiles show of drift, with the evidence of the windows before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from homeostat.core.verdict import Outcome
+from homeostat.monitoring import profiles
+from homeostat.monitoring.baseline import Column
+from homeostat.monitoring.betting import average, calibrated, wager, weigh
+from homeostat.monitoring.column import ColumnDrift, Seen, judge
+from homeostat.monitoring.model import Evidence
+from homeostat.monitoring.spec import Drift
+from homeostat.monitoring.traffic import WHOLE, Traffic, Watched
+
+BASELINE = 0.1
+"""The part of the level that pays for the baseline's shares being a sample themselves."""
+
+
+def watch(
+    watched: Watched,
+    traffic: Traffic,
+    spec: Drift,
+    alpha: float,
+    before: Sequence[Evidence] = (),
+    past: Traffic | None = None,
+) -> tuple[tuple[ColumnDrift, ...], tuple[Evidence, ...]]:
+    """-> every column of every slice, drifted exactly when the evidence over the windows says so,
+    and that evidence.
+
+    alpha: one false alarm in 1 / alpha windows at most, on average. past: the same windows of
+    former weeks, to compare with those; where it has no rows nothing can be said."""
+    pairs = _pairs(watched, traffic, spec, past)
+    follow = {e.feature: e.bet for e in before}
+    share = alpha / max(1, len(pairs))
+    judged: dict[str, ColumnDrift] = {}
+    won: dict[str, tuple[float, int]] = {}
+    for name, (base, seen) in pairs.items():
+        # the figures are of this window alone, the verdict is of the evidence
+        found = judge(base, seen, spec, share)
+        judged[name] = msgspec.structs.replace(
+            found, column=name, sentence=name + found.sentence.removeprefix(base.name)
+        )
+        if seen.n + seen.nulls:
+            bet = wager(base, seen, spec.min_effect, share * BASELINE, follow.get(name, -1))
+            won[name] = average(bet, _tested(found, spec))
+    kept = [e for e in before if e.feature in pairs and e.feature not in won]
+    evidence = (*weigh(before, won, 1 / (alpha * (1 - BASELINE)), len(pairs)), *kept)
+    named = {e.feature: e for e in evidence}
+    columns = tuple(_ruled(c, named.get(name)) for name, c in judged.items())
+    return columns, tuple(evidence)
+
+
+def _pairs(
+    watched: Watched, traffic: Traffic, spec: Drift, past: Traffic | None
+) -> Mapping[str, tuple[Column, Seen]]:
+    found = {}
+    for name in (WHOLE, *(s.name for s in watched.slices)):
+        scheme = watched.scheme(name)
+        if spec.weeks:
+            scheme = profiles.usual(scheme, (past or {}).get(name) or scheme.empty())
+        for base, seen in profiles.look(scheme, traffic.get(name) or scheme.empty()):
+            found[f"{base.name} where {name}" if name else base.name] = (base, seen)
+    return found
+
+
+def _tested(found: ColumnDrift, spec: Drift) -> list[float]:
+    """Log e-values of the tests that were asked for by name, besides the bets."""
+    if spec.tests == "auto":
+        return []
+    return [calibrated(t.p_value) for t in found.tests if t.test not in ("ks", "tv")]
+
+
+def _ruled(column: ColumnDrift, evidence: Evidence | None) -> ColumnDrift:
+    if evidence is not None and evidence.named:
+        odds = f"the odds are {_odds(evidence.log)} to 1 that it moved by more than the limit"
+        distance = column.effect or 0.0
+        text = f"{column.column} moved: distance {distance:.3f} in this window; {odds}"
+        return msgspec.structs.replace(column, outcome=Outcome.FAIL, sentence=text)
+    if column.drifted:
+        text = f"{column.column} may be moving: distance {column.effect or 0.0:.3f}, not shown yet"
+        return msgspec.structs.replace(column, outcome=Outcome.PASS, sentence=text)
+    return column
+
+
+def _odds(log: float) -> str:
+    return f"{math.exp(log):,.0f}" if log < 14 else f"1e{log / math.log(10):.0f}"
