@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.duration import Duration
@@ -25,7 +26,7 @@ from homeostat.rollout import commands, sequences
 from homeostat.rollout.decide import decide
 from homeostat.rollout.evidence import harm_support, losses, measure
 from homeostat.rollout.model import Phase, Rollout, evolve
-from homeostat.rollout.observations import ArmSeen, Observations
+from homeostat.rollout.observations import Answers, Observations
 from homeostat.rollout.spec import ErrorGuard, Guards, LatencyGuard, QualityGuard, RolloutSpec
 
 Array = NDArray[np.float64]
@@ -157,20 +158,20 @@ def arms_row(
 ) -> Tally:
     """Latency (values) or errors (0/1) of two arms, looked at on a grid growing by 5 %."""
     looks = np.unique(np.geomspace(20, n, int(math.log(n / 20) / math.log(1.05))).astype(int))
-    empty = np.empty(0)
-    import polars as pl
-
     nothing = pl.DataFrame()
     ends = []
     for _ in range(runs):
         champion, candidate = draw()
+        value = np.stack((champion, candidate), axis=1).ravel()
+        canary = np.tile([False, True], n)
+        even, time = np.full(2 * n, 0.5), np.arange(2 * n)
+        failing = plan.guards.error_rate is not None
+        failed = value > 0.5 if failing else np.zeros(2 * n, dtype=np.bool_)
+        whole = Answers(time, canary, failed, value, even, np.ones(2 * n, dtype=np.bool_))
         end = (Phase.STEP, n)
         for k in looks:
-            if plan.guards.error_rate is not None:
-                seen = [ArmSeen(int(k), int(x[:k].sum()), empty) for x in (champion, candidate)]
-            else:
-                seen = [ArmSeen(int(k), 0, np.sort(x[:k])) for x in (champion, candidate)]
-            (verdict,) = measure(plan, Observations(seen[0], seen[1], nothing, ("1", "2")))
+            seen = Observations(whole.until(2 * int(k) - 1), nothing, ("1", "2"))
+            verdict = measure(plan, seen)[0]
             if verdict.failed or verdict.passed:
                 end = (Phase.ROLLED_BACK if verdict.failed else Phase.PROMOTED, int(k))
                 break

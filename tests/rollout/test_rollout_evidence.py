@@ -15,7 +15,7 @@ from homeostat.core.duration import Duration
 from homeostat.core.records import LABELS, PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
-from homeostat.rollout.evidence import CLIP, losses, measure
+from homeostat.rollout.evidence import CLIP, ROUTER, losses, measure
 from homeostat.rollout.observations import Observations, observe
 from homeostat.rollout.spec import (
     ErrorGuard,
@@ -90,7 +90,7 @@ def world(
                     "model": "m",
                     "version": version,
                     "arm": np.where(answers, arm, "shadow"),
-                    "probability": 1.0,
+                    "probability": np.where(answers, (1 - k) + (2 * k - 1) * percent / 100, 1.0),
                     "latency": latency[k] * np.exp(0.3 * rng.normal(size=n)),
                     "features": [[]] * n,
                     "score": np.where(failed, np.nan, score),
@@ -115,7 +115,7 @@ ERRORS = RolloutSpec(guards=Guards(error_rate=ErrorGuard(margin=0.005)))
 
 
 def only(plan: RolloutSpec, seen: Observations) -> Verdict:
-    (verdict,) = measure(plan, seen)
+    (verdict,) = (v for v in measure(plan, seen) if v.check != ROUTER)
     return verdict
 
 

@@ -102,6 +102,7 @@ def _verdicts(
         settled=now - matures,
         matures_after=matures,
         thresholds=(threshold, threshold),
+        now=now,
     )
     return tuple(measure(plan_of_one(rollout.plan, len(rollout.trials)), seen))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from homeostat.core.names import Arm
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+GROUP = "group:"
+"""Columns of the tables below that hold what a guard is broken down by: `group:<column>`."""
+BATCH = r"/\d+$"
 
 
 class ArmSeen(msgspec.Struct, frozen=True):
@@ -25,37 +30,102 @@ class ArmSeen(msgspec.Struct, frozen=True):
     latencies: Array
 
 
-class Observations(msgspec.Struct, frozen=True):
-    """judged: id, known, version, arm, score, label of what either version scored and whose
-    label is known, in the order in which they came to count, at most one row per id and version.
-    versions, thresholds: of the champion and the candidate; thresholds: alerts start there.
+class Answers(msgspec.Struct, frozen=True):
+    """The requests that were answered by either version, in the order of time (all of length n).
+
+    time: microseconds since 1970. canary: answered by the candidate. failed: with an error.
+    latency: seconds, NaN where it failed. share: the probability with which the candidate was
+    drawn, of the two. first: the first of its entity; only these are independent draws.
     """
 
-    champion: ArmSeen
-    candidate: ArmSeen
-    judged: pl.DataFrame
+    time: NDArray[np.int64]
+    canary: Flags
+    failed: Flags
+    latency: Array
+    share: Array
+    first: Flags
+
+    def arm(self, canary: bool) -> ArmSeen:
+        mine = self.canary == canary
+        latencies = self.latency[mine & ~self.failed]
+        return ArmSeen(
+            int(mine.sum()),
+            int((mine & self.failed).sum()),
+            np.sort(latencies[np.isfinite(latencies)]),
+        )
+
+    def until(self, moment: int) -> Answers:
+        kept = slice(0, int(np.searchsorted(self.time, moment, side="right")))
+        return Answers(*(getattr(self, f)[kept] for f in self.__struct_fields__))
+
+
+class Observations(msgspec.Struct, frozen=True):
+    """scored: id, time, arm, version, score, propensity, label, known, counts, group:* of what
+    either version scored, at most one row per id and version, in the order of time. label, known
+    and counts (from when on it is evidence) are null where it does not count yet.
+    versions, thresholds: of the champion and the candidate; thresholds: alerts start there.
+    since, now: over which time it was looked at; now is None where nobody said.
+    """
+
+    answers: Answers
+    scored: pl.DataFrame
     versions: tuple[str, str]
     thresholds: tuple[float, float] = (0.5, 0.5)
+    since: datetime | None = None
+    now: datetime | None = None
+
+    @property
+    def champion(self) -> ArmSeen:
+        return self.answers.arm(False)
+
+    @property
+    def candidate(self) -> ArmSeen:
+        return self.answers.arm(True)
+
+    @property
+    def pairs(self) -> pl.DataFrame:
+        """id, time, champion, candidate (their scores), label, known, counts, propensity, group:*
+        of every request that both have scored, labelled or not, in the order of time."""
+        first, second = (self.scored.filter(pl.col("version") == v) for v in self.versions)
+        # a shadow decides nothing: the record of the answer says whether its label can be known
+        both = first.rename({"score": "champion"}).join(
+            second.select("id", candidate="score", other="propensity"),
+            on="id",
+            maintain_order="left",
+        )
+        return both.with_columns(propensity=pl.min_horizontal("propensity", "other"))
 
     @property
     def paired(self) -> pl.DataFrame:
-        """id, known, champion, candidate (their scores), label of what both have scored."""
-        first, second = (self.judged.filter(pl.col("version") == v) for v in self.versions)
-        return first.join(
-            second.select("id", candidate="score"), on="id", maintain_order="left"
-        ).select("id", "known", "candidate", "label", champion="score")
+        """The `pairs` whose label counts, in the order in which they came to count."""
+        return labelled(self.pairs)
 
     @property
     def single(self) -> pl.DataFrame:
-        """id, known, arm (champion | canary), score, label, by the arm that answered."""
+        """What counts of each arm's own answers, in the order in which they came to count."""
         champion, candidate = self.versions
         arm, version = pl.col("arm"), pl.col("version")
-        answered = self.judged.filter(
+        answered = self.scored.filter(
             ((arm == Arm.CHAMPION.value) & (version == champion))
             | ((arm == Arm.CANARY.value) & (version == candidate))
         )
-        once = pl.col("id").is_first_distinct()
-        return answered.filter(once).select("id", "known", "arm", "score", "label")
+        return labelled(answered.filter(pl.col("id").is_first_distinct()))
+
+    def until(self, at: datetime) -> Observations:
+        """What was known at an earlier moment, labels that were corrected since taken as they are
+        now."""
+        counts = pl.col("counts") <= at
+        scored = self.scored.filter(pl.col("time") <= at).with_columns(
+            pl.when(counts).then(pl.col(c)).alias(c) for c in ("label", "known", "counts")
+        )
+        return msgspec.structs.replace(
+            self, answers=self.answers.until(_micros(at)), scored=scored, now=at
+        )
+
+
+def labelled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those that count, in the order in which they came to count."""
+    return rows.filter(pl.col("counts").is_not_null()).sort("counts", "id")
 
 
 def observe(
@@ -68,6 +138,9 @@ def observe(
     settled: datetime | None = None,
     matures_after: timedelta = timedelta(0),
     thresholds: tuple[float, float] = (0.5, 0.5),
+    now: datetime | None = None,
+    groups: Mapping[str, pl.Expr] | None = None,
+    entity: pl.Expr | None = None,
 ) -> Observations:
     """Join what was predicted from `since` on with what is known of it.
 
@@ -78,36 +151,102 @@ def observe(
     matures_after: a request counts once it has settled and its label is known, whichever is later.
     Evidence is in that order, so that a later look only ever adds to the end of what an earlier
     one saw, as bounds that hold at every look ask for.
-    Each request counts once: of repeated ids, the first record of a version.
+    groups: column name -> expression over the log's columns that guards are broken down by.
+    entity: expression of what keeps a caller on one version, where that is not the request's id.
+    Each request counts once: of repeated ids, the first record of a version. Of the rows of a
+    batch, answered as one, the arms count one request, failed if any row failed.
     """
+    extra = [e.cast(pl.String).alias(GROUP + name) for name, e in (groups or {}).items()]
+    columns = ("id", "time", "version", "arm", "probability", "latency", "score", "error")
+    asked = [*columns, "propensity", *extra, (pl.lit(None) if entity is None else entity).alias(_E)]
+    recent = log.filter(pl.col("time") >= since)
+    versions = [champion, candidate, ""]
     records = (
-        log.select("id", "time", "version", "arm", "latency", "score", "error")
-        .filter(pl.col("version").is_in([champion, candidate, ""]), pl.col("time") >= since)
+        recent.filter(pl.col("version").is_in(versions))
+        .select(asked)
         .sort("time", "id")
         .unique(["id", "version"], keep="first", maintain_order=True)
     )
-    scored = pl.col("score").is_not_null()
-    known = labels.select("id", "known", "label")
-    judged = (
-        records.filter(scored if settled is None else scored & (pl.col("time") <= settled))
-        .join(known, on="id")
-        .filter(pl.col("label").is_not_null())
-        .sort(pl.max_horizontal("known", pl.col("time") + matures_after), "id")
+    scored = (
+        records.filter(pl.col("score").is_not_null(), pl.col("version") != "")
+        .drop("latency", "error", "probability", _E)
+        .join(labels.select("id", "known", "label"), on="id", how="left", maintain_order="left")
     )
+    counts = pl.col("label").is_not_null()
+    if settled is not None:
+        counts &= pl.col("time") <= settled
+    scored = scored.with_columns(
+        label=pl.when(counts).then("label"),
+        known=pl.when(counts).then("known"),
+        counts=pl.when(counts).then(pl.max_horizontal("known", pl.col("time") + matures_after)),
+    )
+    several = bool((recent["arm"].eq(Arm.CANARY.value) & ~recent["version"].is_in(versions)).any())
     return Observations(
-        champion=_arm(records, Arm.CHAMPION, candidate),
-        candidate=_arm(records, Arm.CANARY, champion),
-        judged=judged,
+        answers=_answers(records, champion, candidate, several),
+        scored=scored,
         versions=(champion, candidate),
         thresholds=thresholds,
+        since=since,
+        now=now,
     )
 
 
-def _arm(records: pl.DataFrame, arm: Arm, other: str) -> ArmSeen:
+_E = "entity"
+
+
+def _answers(records: pl.DataFrame, champion: str, candidate: str, several: bool) -> Answers:
     """version "" is a request that no version could answer; it is counted to its arm."""
-    mine = ((records["arm"] == arm.value) & (records["version"] != other)).to_numpy()
-    failed = records["error"].is_not_null().to_numpy()
-    latencies = records["latency"].to_numpy()[mine & ~failed]
-    return ArmSeen(
-        int(mine.sum()), int((mine & failed).sum()), np.sort(latencies[np.isfinite(latencies)])
+    arm, version = pl.col("arm"), pl.col("version")
+    rows = records.filter(
+        ((arm == Arm.CHAMPION.value) & (version != candidate))
+        | ((arm == Arm.CANARY.value) & (version != champion))
+    ).select(
+        "id", "time", "arm", "probability", "latency", _E, failed=pl.col("error").is_not_null()
     )
+    if rows["id"].str.contains("/", literal=True).any():
+        request = pl.col("id").str.replace(BATCH, "")
+        rows = rows.group_by(request, "arm", maintain_order=True).agg(
+            pl.col("time", "probability", _E).first(),
+            pl.col("latency").max(),
+            pl.col("failed").any(),
+        )
+    canary = (rows["arm"] == Arm.CANARY.value).to_numpy()
+    # both arms' records must say the same share to the last bit
+    share = np.round(_shares(rows, canary, several), 9)
+    failed = rows["failed"].to_numpy()
+    latency = rows["latency"].fill_null(np.nan).to_numpy()
+    entity = pl.struct(pl.coalesce(pl.col(_E).cast(pl.String), "id"), pl.Series("share", share))
+    return Answers(
+        time=rows["time"].cast(pl.Int64).to_numpy(),
+        canary=canary,
+        failed=failed,
+        latency=np.where(failed, np.nan, latency),
+        share=share,
+        first=rows.select(entity.is_first_distinct()).to_series().to_numpy(),
+    )
+
+
+def _shares(rows: pl.DataFrame, canary: Flags, several: bool) -> Array:
+    """The candidate's probability (n), given that one of the two answers.
+
+    With one candidate the champion's is the rest. With several, each record knows its own arm's;
+    the other's is taken from the arm's record before it (or the first one, at the beginning).
+    """
+    own = rows["probability"].fill_null(0.0).to_numpy()
+    if not several:
+        return np.where(canary, own, 1.0 - own)
+    mine, theirs = (
+        pl.Series(np.where(flag, own, np.nan))
+        .fill_nan(None)
+        .fill_null(strategy="forward")
+        .fill_null(strategy="backward")
+        .fill_null(0.0)
+        .to_numpy()
+        for flag in (canary, ~canary)
+    )
+    both = mine + theirs
+    return np.where(both > 0, mine / np.where(both > 0, both, 1.0), 0.0)
+
+
+def _micros(at: datetime) -> int:
+    return int(pl.Series([at], dtype=pl.Datetime("us", "UTC")).cast(pl.Int64)[0])

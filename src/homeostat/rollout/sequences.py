@@ -51,6 +51,8 @@ def mean(
     *,
     alpha: tuple[float, float],
     label: Array | None = None,
+    weight: Array | None = None,
+    block: NDArray[np.int64] | None = None,
 ) -> Bounds:
     """Bounds of the mean of x (n), each within `support`; alpha: (of low, of high).
 
@@ -58,48 +60,79 @@ def mean(
     that averages become normal. `label` (n, 0/1) makes the switch wait for enough of both
     classes: a run of easy negatives looks deceptively free of variance. Half of alpha is spent
     on the exact bound (before the switch) and half on the asymptotic one (after it).
+    weight (n, positive): how many requests each stands for (one over the chance of its label to
+    become known). block (n, ascending): neighbours with the same number are one observation, so
+    that they may depend on each other: bets are laid on the means of blocks, and the variance is
+    that of a ratio of their sums (as of clusters).
     """
     n = len(x)
     if n == 0:
         return NOTHING
     low, high = support
-    point = float(x.mean())
+    s, w = in_blocks(x, weight, block)
+    point = float(s.sum() / w.sum())
     half = (alpha[0] / 2, alpha[1] / 2)
-    if bool(ready(x, label)[-1]):
-        spread = float(x.std())
+    residual = (s - point * w) / w.mean()
+    if _ready(residual, label):
+        spread = math.sqrt(float(np.mean(residual**2)))
         return Bounds(
             point,
-            max(low, point - spread * float(_width(n, half[0]))),
-            min(high, point + spread * float(_width(n, half[1]))),
+            max(low, point - spread * float(width(len(s), half[0]))),
+            min(high, point + spread * float(width(len(s), half[1]))),
             n,
         )
-    unit = (x - low) / (high - low)
-    lower = low + (high - low) * _betting_low(unit, half[0])
-    upper = high - (high - low) * _betting_low(1.0 - unit, half[1])
+    unit = (s / w - low) / (high - low)
+    size = w / np.maximum.accumulate(w)
+    # where blocks differ in size the mean of all may lie outside what bets on their means reject
+    lower = min(low + (high - low) * _betting_low(unit, half[0], size), point)
+    upper = max(high - (high - low) * _betting_low(1.0 - unit, half[1], size), point)
     return Bounds(point, lower, upper, n)
 
 
+def in_blocks(
+    x: Array, weight: Array | None = None, block: NDArray[np.int64] | None = None
+) -> tuple[Array, Array]:
+    """-> (sum of x by weight, sum of weights) of each run of equal block numbers."""
+    w = np.ones(len(x)) if weight is None else weight
+    if block is None:
+        return x * w, w
+    first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
+    return np.add.reduceat(x * w, first), np.add.reduceat(w, first)
+
+
+def _ready(residual: Array, label: Array | None) -> bool:
+    """Whether the asymptotic bound may be used now; `ready` says it of every moment."""
+    n = len(residual)
+    second, fourth = float(np.mean(residual**2)), float(np.mean(residual**4))
+    if n < 4 * BURN_IN or second <= 1e-18 or n * second**2 < BURN_IN * fourth:
+        return False
+    if label is None:
+        return True
+    positives = int((label > 0.5).sum())
+    return min(positives, len(label) - positives) >= BURN_IN
+
+
 def log_wealth(unit: Array, m: float, alpha: float) -> Array:
-    """Log capital (n) of betting that the mean of `unit` (n, within 0 and 1) exceeds m.
+    """Log capital (..., n) of betting that the mean of `unit` (..., n, within 0 and 1) exceeds m.
 
     Predictable plug-in bets (2010.09686, equation 26). Under a mean of at most m the capital is
     a supermartingale from 1, so it ever reaches 1/alpha with a chance of at most alpha (Ville).
     """
-    return np.cumsum(_log_gains(unit, _bets(unit, alpha), m))
+    return np.cumsum(_log_gains(unit, _bets(unit, alpha), m), axis=-1)
 
 
 def asymptotic_path(x: Array, alpha: float) -> tuple[Array, Array]:
-    """-> (running mean (n), half-width (n)) of the one-sided asymptotic bound after each x."""
-    n = np.arange(1, len(x) + 1)
-    running = np.cumsum(x) / n
-    variance = np.maximum(np.cumsum(x * x) / n - running**2, 0.0)
-    return running, np.sqrt(variance) * _width(n, alpha)
+    """-> running mean and half-width of the one-sided asymptotic bound after each x (..., n)."""
+    n = np.arange(1, x.shape[-1] + 1)
+    running = np.cumsum(x, axis=-1) / n
+    variance = np.maximum(np.cumsum(x * x, axis=-1) / n - running**2, 0.0)
+    return running, np.sqrt(variance) * width(n, alpha)
 
 
 def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
-    """After which observations (n) the asymptotic bound may be used."""
-    n = np.arange(1, len(x) + 1)
-    s1, s2, s3, s4 = (np.cumsum(x**k) for k in (1, 2, 3, 4))
+    """After which observations (..., n) the asymptotic bound may be used."""
+    n = np.arange(1, x.shape[-1] + 1)
+    s1, s2, s3, s4 = (np.cumsum(x**k, axis=-1) for k in (1, 2, 3, 4))
     mu = s1 / n
     second = np.maximum(s2 / n - mu**2, 0.0)
     fourth = np.maximum(s4 / n - 4 * mu * s3 / n + 6 * mu**2 * s2 / n - 3 * mu**4, 0.0)
@@ -108,7 +141,7 @@ def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
         (n * second**2 >= BURN_IN * fourth) & (n >= 4 * BURN_IN) & (second > 1e-18)
     )
     if label is not None:
-        positives = np.cumsum(label > 0.5)
+        positives = np.cumsum(label > 0.5, axis=-1)
         enough &= np.minimum(positives, n - positives) >= BURN_IN
     return enough
 
@@ -156,7 +189,7 @@ def least_for_quantile(p: float, alpha: float) -> int:
     return high
 
 
-def _width(n: NDArray[np.int64] | int, alpha: float) -> Array:
+def width(n: NDArray[np.int64] | int, alpha: float) -> Array:
     """One-sided half-width per unit of standard deviation (2103.06476, proposition 3.7)."""
     both = 2 * alpha
     rho2 = (-2 * math.log(both) + math.log(1 - 2 * math.log(both))) / TIGHTEST_AT
@@ -166,25 +199,26 @@ def _width(n: NDArray[np.int64] | int, alpha: float) -> Array:
 
 
 def _bets(unit: Array, alpha: float) -> Array:
-    """Bets (n), each from the observations before it only."""
-    t = np.arange(1, len(unit) + 1)
-    centre = (0.5 + np.cumsum(unit)) / (t + 1)
-    variance = (0.25 + np.cumsum((unit - centre) ** 2)) / (t + 1)
-    before = np.concatenate(([0.25], variance[:-1]))
+    """Bets (..., n), each from the observations before it only."""
+    t = np.arange(1, unit.shape[-1] + 1)
+    centre = (0.5 + np.cumsum(unit, axis=-1)) / (t + 1)
+    variance = (0.25 + np.cumsum((unit - centre) ** 2, axis=-1)) / (t + 1)
+    before = np.concatenate((np.full_like(unit[..., :1], 0.25), variance[..., :-1]), axis=-1)
     return np.sqrt(2 * math.log(1 / alpha) / (before * t * np.log1p(t)))
 
 
-def _log_gains(unit: Array, bets: Array, m: float) -> Array:
-    return np.log1p(np.minimum(bets, BET_LIMIT / max(m, 1e-12)) * (unit - m))
+def _log_gains(unit: Array, bets: Array, m: float, size: Array | float = 1.0) -> Array:
+    return np.log1p(size * np.minimum(bets, BET_LIMIT / max(m, 1e-12)) * (unit - m))
 
 
-def _betting_low(unit: Array, alpha: float) -> float:
-    """The largest m that the bets reject: the capital falls as m grows, so by bisection."""
+def _betting_low(unit: Array, alpha: float, size: Array | float = 1.0) -> float:
+    """The largest m that the bets reject: the capital falls as m grows, so by bisection. size
+    (n, at most 1): a part of each bet, known before the observation is."""
     bets, goal = _bets(unit, alpha), math.log(1 / alpha)
     low, high = 0.0, float(unit.mean())
     for _ in range(18):
         m = (low + high) / 2
-        low, high = (m, high) if _log_gains(unit, bets, m).sum() >= goal else (low, m)
+        low, high = (m, high) if _log_gains(unit, bets, m, size).sum() >= goal else (low, m)
     return low
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from homeostat.core.duration import Duration, default
-from homeostat.core.names import PAIRED_LOSSES
+from homeostat.core.names import BIAS_METRICS, PAIRED_LOSSES
 
 Percent = Annotated[float, Meta(gt=0, le=100)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -17,11 +17,19 @@ Unit = Annotated[float, Meta(gt=0, lt=1)]
 
 class QualityGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A per-request loss on matured labels; harm is its mean excess over the champion's.
-    margin: in the metric's unit. paired: both versions score the same requests."""
+    margin: in the metric's unit. paired: both versions score the same requests.
+    by: a column whose every value (slice) must not be harmed either. slice_margin: how much a
+    slice may be harmed (3 x margin if unset). min_share: smaller slices can show harm, but nobody
+    waits for them to show that there is none.
+    estimate: let both versions' scores of requests without a label narrow the bounds."""
 
     metric: Literal[PAIRED_LOSSES] = "log_loss"  # type: ignore[valid-type]
     margin: Annotated[float, Meta(gt=0)] = 0.005
     paired: bool = True
+    by: str | None = None
+    slice_margin: Annotated[float, Meta(gt=0)] | None = None
+    min_share: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    estimate: bool = True
 
 
 class LatencyGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,23 +40,50 @@ class LatencyGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slack: Duration = default("1ms")
 
 
+class ObjectiveGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """objective: an answer that takes longer is too slow. margin: how much higher the candidate's
+    share of answers that are too slow may be."""
+
+    objective: Duration = default("50ms")
+    margin: Annotated[float, Meta(gt=0, lt=1)] = 0.005
+
+
 class ErrorGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """margin: how much higher the candidate's share of failed requests may be."""
 
     margin: Annotated[float, Meta(gt=0, lt=1)] = 0.001
 
 
+class BiasGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """by: a column that tells the groups apart. metric: which rates of alerts are compared.
+    max: how far apart the candidate's rates of two groups may be."""
+
+    by: str
+    metric: Literal[BIAS_METRICS] = "demographic_parity_difference"  # type: ignore[valid-type]
+    max: Annotated[float, Meta(gt=0, lt=1)] = 0.10
+
+
+class RouterGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the traffic is split as declared; it runs in every rollout, and a router that is
+    shown to be broken ends it. tolerance: a share may be off by this part of itself. Leave it at 0
+    unless few callers with keys of their own (`x-homeostat-key`) make most of the traffic."""
+
+    tolerance: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+
+
 class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quality: QualityGuard | None = None
     latency_p99: LatencyGuard | None = None
     error_rate: ErrorGuard | None = None
+    latency: ObjectiveGuard | None = None
+    bias: BiasGuard | None = None
 
     @classmethod
     def all(cls) -> Guards:
         return cls(QualityGuard(), LatencyGuard(), ErrorGuard())
 
     def names(self) -> tuple[str, ...]:
-        return tuple(n for n in ("quality", "latency_p99", "error_rate") if getattr(self, n))
+        return tuple(n for n in self.__struct_fields__ if getattr(self, n))
 
 
 class Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,12 +107,19 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     no_data: what to do with a guard that nothing was measured for: hold, or abort the rollout.
     approve: steps (percent) before which a person has to say yes.
     shadow: score in the shadow for this long before the first step.
-    max_duration: a rollout that has not decided by then is rolled back.
+    max_duration: how long a rollout may take to decide.
     share: percent of the requests for each challenger of an experiment; as many as the champion's
     if unset.
     freeze: times in which nothing advances, and `max_duration` stands still.
     on_new_candidate: a version that is registered during a rollout waits for its end (queue), or
-    ends it and takes its place (supersede); a paused rollout is never superseded."""
+    ends it and takes its place (supersede); a paused rollout is never superseded.
+    insufficient: what to do when the evidence has not sufficed by then: abort (roll back), hold
+    the step until it does, extend (once by as long again, if it is expected to by then, else
+    abort), or ask a person.
+    block: requests within this time of each other count as one observation, because what makes
+    one of them fail or hard to tell may be common to them.
+    preflight: what becomes of a rollout that cannot decide in time at today's traffic.
+    router: of the split itself."""
 
     strategy: Literal["canary", "shadow", "blue_green", "experiment", "dark"] = "canary"
     steps: Annotated[tuple[Percent, ...], Meta(min_length=1)] = (10, 25, 50, 75, 100)
@@ -91,3 +133,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: Percent | None = None
     freeze: tuple[Freeze, ...] = ()
     on_new_candidate: Literal["queue", "supersede"] = "queue"
+    insufficient: Literal["abort", "hold", "extend", "ask"] = "abort"
+    block: Duration = default("1s")
+    preflight: Literal["refuse", "warn", "off"] = "warn"
+    router: RouterGuard = RouterGuard()

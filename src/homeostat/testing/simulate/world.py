@@ -312,6 +312,7 @@ def project(rng: np.random.Generator) -> Project:
             shadow=Duration.of(STEP) if rng.random() < 0.3 else None,
             no_data="abort" if abort else "hold",
             max_duration=Duration(hours=9),
+            block=Duration(0),  # requests come in batches, and are independent all the same
         ),
         monitoring=MonitoringSpec(
             window=Duration(hours=1), quality=Quality("accuracy", min=0.75), notify=()

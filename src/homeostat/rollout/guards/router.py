@@ -1,0 +1,67 @@
+"""The router itself: whether the versions get the share of the requests that was declared."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaln, xlog1py, xlogy
+
+from homeostat.core.verdict import Outcome, Verdict
+from homeostat.rollout.observations import Observations
+from homeostat.rollout.spec import RouterGuard
+
+Array = NDArray[np.float64]
+
+PART = 0.02
+"""Of the plan's alpha for a wrong rollback, the part that the router may spend."""
+CONCENTRATION = 200.0
+"""How close to the declared share a broken router is expected to be: the prior is worth as many
+requests."""
+
+
+def judge(guard: RouterGuard, seen: Observations, alpha: float) -> Verdict | None:
+    """FAIL when the split is shown not to be the one that was drawn; None while nothing was drawn
+    (the candidate in the dark, or alone).
+
+    Shares other than the declared ones mean that requests were lost, sent twice or assigned by
+    something else than chance: then no comparison of the arms can be trusted.
+    """
+    answers = seen.answers
+    drawn = answers.first & (answers.share > 0.0) & (answers.share < 1.0)
+    n = int(drawn.sum())
+    if n == 0:
+        return None
+    canary, share = answers.canary[drawn], answers.share[drawn]
+    k, wanted = int(canary.sum()), float(share.sum())
+    evidence = log_evidence(canary, share, guard.tolerance)
+    sentence = f"router: the candidate answered {k:,} of {n:,} requests, {wanted:,.0f} are expected"
+    outcome = Outcome.PASS
+    if evidence >= math.log(1 / alpha):
+        outcome = Outcome.FAIL
+        sentence += (
+            ": the router is broken, and no comparison of the versions can be trusted -> "
+            "find out which requests are lost or assigned otherwise"
+        )
+    return Verdict("router", outcome, sentence, k / n, wanted / n, n=n)
+
+
+def log_evidence(canary: NDArray[np.bool_], share: Array, tolerance: float = 0.0) -> float:
+    """Log e-value against `each request goes to the candidate with its declared probability`.
+
+    Per declared share, the counts' likelihood averaged over a Beta prior centred on that share,
+    over the likelihood at it (Dirichlet-multinomial: Lindon & Malek, arXiv 2011.03567, with two
+    cells); shares that change from step to step multiply. With a tolerance, over the largest
+    likelihood within it, which is smaller still.
+    """
+    total = 0.0
+    for p in np.unique(share):
+        mine = canary[share == p]
+        n, k = len(mine), int(mine.sum())
+        a, b = CONCENTRATION * p, CONCENTRATION * (1 - p)
+        off = min(tolerance * p, 1 - p)
+        null = min(max(k / n, p - off), p + off)
+        likelihood = float(xlogy(k, null) + xlog1py(n - k, -null))
+        total += float(betaln(a + k, b + n - k) - betaln(a, b)) - likelihood
+    return total

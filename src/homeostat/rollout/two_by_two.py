@@ -1,0 +1,134 @@
+"""The difference of two rates, by betting on both arms at once: exact at any number of requests.
+
+Requests are cut into blocks. Before each block the rates of both arms are estimated from what came
+before it; the block's capital is the likelihood of these rates over that of the nearest rates that
+obey the hypothesis, which is an e-value (Turner, Ly & Grünwald, arXiv 2106.02693; for a bound on
+the difference: Turner & Grünwald, arXiv 2302.14164). Their product ever reaches 1/alpha with a
+chance of at most alpha. Only within a block do the rates have to be the same from request to
+request: between blocks both may move, and the split with them, so that an incident that hits both
+arms late counts against neither.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.rollout.sequences import NOTHING, Bounds
+
+Array = NDArray[np.float64]
+GROWTH = 0.08
+"""A block is this part of the requests before it: early ones are single requests."""
+GRID = 25
+STEPS = 32
+
+
+class Blocks(NamedTuple):
+    """Requests and events of each arm per block (each (..., blocks)); a: champion, b: candidate."""
+
+    na: Array
+    ka: Array
+    nb: Array
+    kb: Array
+
+
+def cuts(n: int, changes: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """Where blocks end, ascending, the last at n: after 1, 2, 3, ... requests, then at each
+    further GROWTH, and wherever the split changes."""
+    ends, at = [], 0.0
+    while at < n:
+        at = math.floor(at + max(1.0, GROWTH * at))
+        ends.append(min(int(at), n))
+    found = np.array(ends, dtype=np.intp)
+    return found if changes is None else np.union1d(found, changes[(changes > 0) & (changes < n)])
+
+
+def in_blocks(
+    canary: NDArray[np.bool_], event: NDArray[np.bool_], ends: NDArray[np.intp]
+) -> Blocks:
+    """canary, event: (..., n) flags of requests in the order of time."""
+
+    def per_block(flags: NDArray[np.bool_]) -> Array:
+        total = np.cumsum(flags, axis=-1)[..., ends - 1]
+        return np.diff(total, axis=-1, prepend=0).astype(np.float64)
+
+    return Blocks(
+        per_block(~canary), per_block(~canary & event), per_block(canary), per_block(canary & event)
+    )
+
+
+def log_wealth(blocks: Blocks, bound: float | Array, *, above: bool) -> Array:
+    """Log capital (..., blocks) against `rate of b - rate of a <= bound` (above), else `>=`.
+
+    bound: one number, or an array that broadcasts against the blocks.
+    """
+    a, b = _estimates(blocks)
+    bound = np.asarray(bound, dtype=np.float64)
+    outside = (b - a > bound) if above else (b - a < bound)
+    near = _nearest(a, b, blocks.na, blocks.nb, bound)
+    gains = _log_ratio(blocks.ka, blocks.na, a, near) + _log_ratio(
+        blocks.kb, blocks.nb, b, near + bound
+    )
+    return np.cumsum(np.where(outside, gains, 0.0), axis=-1)
+
+
+def difference(blocks: Blocks, *, alpha: tuple[float, float]) -> Bounds:
+    """Bounds of (rate of b - rate of a); n is that of the smaller arm. alpha: (of low, of high)."""
+    na, ka, nb, kb = (float(x.sum()) for x in blocks)
+    if not na or not nb:
+        return NOTHING
+    point = kb / nb - ka / na
+    low = _last_rejected(blocks, -1.0, point, alpha[0], above=True)
+    high = _last_rejected(blocks, 1.0, point, alpha[1], above=False)
+    return Bounds(point, low, high, int(min(na, nb)))
+
+
+def _last_rejected(blocks: Blocks, far: float, point: float, alpha: float, *, above: bool) -> float:
+    """The bound nearest to the estimate that is rejected, on grids that become finer."""
+    goal = math.log(1 / alpha)
+    rejected, open_ = far, point
+    for _ in range(3):
+        # nearer to the estimate more densely: that is where the bound lies
+        grid = open_ + (rejected - open_) * np.linspace(0, 1, GRID + 2)[1:-1] ** 2
+        wealth = log_wealth(blocks, grid[:, None], above=above)[:, -1]
+        no = wealth >= goal
+        if not no.any():
+            open_ = float(grid[-1])
+            continue
+        first = int(np.argmax(no))
+        rejected = float(grid[first])
+        open_ = float(grid[first - 1]) if first else open_
+    return rejected
+
+
+def _estimates(blocks: Blocks) -> tuple[Array, Array]:
+    """The rates of both arms before each block: their shares so far, drawn to the common one."""
+    na, ka, nb, kb = (np.cumsum(x, axis=-1) - x for x in blocks)
+    common = (ka + kb + 0.5) / (na + nb + 1.0)
+    return (ka + common) / (na + 1.0), (kb + common) / (nb + 1.0)
+
+
+def _nearest(a: Array, b: Array, na: Array, nb: Array, bound: Array) -> Array:
+    """The rate of a on the line `b = a + bound` that is nearest to the estimates in the sense of
+    Kullback and Leibler, weighted by the arms' requests: where the slope changes its sign."""
+    low = np.broadcast_to(np.maximum(0.0, -bound), np.broadcast(a, bound).shape).copy()
+    high = np.broadcast_to(np.minimum(1.0, 1.0 - bound), low.shape).copy()
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        other = middle + bound
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = na * (middle - a) / (middle * (1 - middle)) + nb * (other - b) / (
+                other * (1 - other)
+            )
+        falls = slope < 0
+        low, high = np.where(falls, middle, low), np.where(falls, high, middle)
+    return np.asarray((low + high) / 2)
+
+
+def _log_ratio(k: Array, n: Array, estimate: Array, null: Array) -> Array:
+    """Log likelihood of k in n at the estimate over that at the null."""
+    null = np.clip(null, 1e-15, 1 - 1e-15)
+    return k * np.log(estimate / null) + (n - k) * np.log((1 - estimate) / (1 - null))
