@@ -103,6 +103,7 @@ def _verdicts(
         matures_after=matures,
         thresholds=(threshold, threshold),
         now=now,
+        rivals=[t.version for t in rollout.trials if t.version != candidate],
     )
     return tuple(measure(plan_of_one(rollout.plan, len(rollout.trials)), seen))
 

@@ -83,7 +83,7 @@ def guards(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
         yield Mistake(
             ("rollout", "guards"),
             "without a guard nothing is measured, and nothing measured never passes",
-            expected="at least one of `quality`, `latency_p99`, `error_rate`",
+            expected="at least one of `quality`, `latency_p99`, `error_rate`, `latency`, `bias`",
             remedy="leave `guards` out to have all three, with their defaults",
         )
 

@@ -90,6 +90,9 @@ _MORE = {
     "Guards.quality": "Holds the candidate's loss on matured labels against the champion's.",
     "Guards.latency_p99": "Holds the candidate's p99 latency against the champion's.",
     "Guards.error_rate": "Holds the candidate's share of errors against the champion's.",
+    "Guards.latency": "Holds the candidate's share of answers slower than an objective against the "
+    "champion's.",
+    "Guards.bias": "Holds the candidate's rates of alerts in two groups against each other.",
     "RolloutSpec.guards": "What can stop the rollout; all three, with defaults, if unset.",
     "Quality.min": "The floor, for a metric that is better when higher.",
     "Quality.max": "The ceiling, for a metric that is better when lower.",

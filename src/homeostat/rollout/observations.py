@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -141,6 +141,7 @@ def observe(
     now: datetime | None = None,
     groups: Mapping[str, pl.Expr] | None = None,
     entity: pl.Expr | None = None,
+    rivals: Collection[str] = (),
 ) -> Observations:
     """Join what was predicted from `since` on with what is known of it.
 
@@ -152,6 +153,7 @@ def observe(
     Evidence is in that order, so that a later look only ever adds to the end of what an earlier
     one saw, as bounds that hold at every look ask for.
     groups: column name -> expression over the log's columns that guards are broken down by.
+    rivals: the other challengers of an experiment.
     entity: expression of what keeps a caller on one version, where that is not the request's id.
     Each request counts once: of repeated ids, the first record of a version. Of the rows of a
     batch, answered as one, the arms count one request, failed if any row failed.
@@ -180,9 +182,11 @@ def observe(
         known=pl.when(counts).then("known"),
         counts=pl.when(counts).then(pl.max_horizontal("known", pl.col("time") + matures_after)),
     )
-    several = bool((recent["arm"].eq(Arm.CANARY.value) & ~recent["version"].is_in(versions)).any())
+    others = recent.filter(
+        pl.col("arm") == Arm.CANARY.value, ~pl.col("version").is_in([*versions, *rivals])
+    )
     return Observations(
-        answers=_answers(records, champion, candidate, several),
+        answers=_answers(records, champion, candidate, bool(rivals), others["time"].max()),
         scored=scored,
         versions=(champion, candidate),
         thresholds=thresholds,
@@ -194,8 +198,12 @@ def observe(
 _E = "entity"
 
 
-def _answers(records: pl.DataFrame, champion: str, candidate: str, several: bool) -> Answers:
-    """version "" is a request that no version could answer; it is counted to its arm."""
+def _answers(
+    records: pl.DataFrame, champion: str, candidate: str, several: bool, before: object
+) -> Answers:
+    """version "" is a request that no version could answer; it is counted to its arm.
+    before: the last that a candidate of an earlier rollout answered, on a route that was not
+    replaced yet; up to then the champion's are no independent draws."""
     arm, version = pl.col("arm"), pl.col("version")
     rows = records.filter(
         ((arm == Arm.CHAMPION.value) & (version != candidate))
@@ -215,6 +223,7 @@ def _answers(records: pl.DataFrame, champion: str, candidate: str, several: bool
     share = np.round(_shares(rows, canary, several), 9)
     failed = rows["failed"].to_numpy()
     latency = rows["latency"].fill_null(np.nan).to_numpy()
+    first = pl.lit(True) if before is None else pl.col("time") > pl.lit(before)
     entity = pl.struct(pl.coalesce(pl.col(_E).cast(pl.String), "id"), pl.Series("share", share))
     return Answers(
         time=rows["time"].cast(pl.Int64).to_numpy(),
@@ -222,7 +231,7 @@ def _answers(records: pl.DataFrame, champion: str, candidate: str, several: bool
         failed=failed,
         latency=np.where(failed, np.nan, latency),
         share=share,
-        first=rows.select(entity.is_first_distinct()).to_series().to_numpy(),
+        first=rows.select(first & entity.is_first_distinct()).to_series().to_numpy(),
     )
 
 
