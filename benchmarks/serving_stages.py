@@ -29,6 +29,7 @@ from homeostat.serving.codec import read_v2, write_v2
 from homeostat.serving.counters import Counters
 from homeostat.serving.engine import Engine
 from homeostat.serving.http import Connection, Limits, Server
+from homeostat.serving.intake import Intake
 from homeostat.serving.jobs import Job
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
@@ -82,7 +83,8 @@ async def measure(home: Path, n: int, rounds: int) -> list[tuple[str, float]]:
     while not routes.models:
         routes.poll(time.monotonic())
         await asyncio.sleep(0.01)
-    api = Api(spec, routes, engine, log, counters, now_us, lambda: b"")
+    intake = Intake(spec, routes, engine)
+    api = Api(intake, engine, log, counters, now_us, lambda: b"")
     server = Server(api.handle, api.refused, Limits(body=spec.max_body), counters.ended)
     tensor = {"name": "input", "shape": [1, FEATURES], "datatype": "FP32"}
     tensor["data"] = [round(0.1 * i - 1.5, 3) for i in range(FEATURES)]
@@ -132,7 +134,7 @@ async def measure(home: Path, n: int, rounds: int) -> list[tuple[str, float]]:
 
         return all_jobs
 
-    rows = read_v2(body, 10)
+    rows, _ = read_v2(body, 10)
     values = scores.tolist()
 
     def keep() -> None:
@@ -176,7 +178,7 @@ async def measure(home: Path, n: int, rounds: int) -> list[tuple[str, float]]:
 def job(served: Served, body: bytes, id: str) -> Job:
     found = served.assign(id)
     assert found is not None
-    return Job(None, served, *found, read_v2(body, 10), id, 0.0)  # type: ignore[arg-type]
+    return Job(None, served, *found, read_v2(body, 10)[0], id, 0.0)  # type: ignore[arg-type]
 
 
 def now_us() -> int:

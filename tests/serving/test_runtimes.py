@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,7 @@ def with_skops(folder: Path) -> tuple[Servable, Any]:
 def with_pyfunc(folder: Path, model: Any, **more: Any) -> Servable:
     import mlflow.pyfunc
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow has views on type hints, with and without
-        mlflow.pyfunc.save_model(str(folder / "model"), python_model=model)
+    mlflow.pyfunc.save_model(str(folder / "model"), python_model=model)
     return servable(folder, "model", "pyfunc", **more)
 
 
@@ -68,6 +65,8 @@ def test_a_skops_file_with_types_of_other_packages_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's views on type hints
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_pyfunc_model_answers_with_further_outputs_from_text(tmp_path: Path) -> None:
     import mlflow.pyfunc
     import pandas as pd

@@ -47,6 +47,7 @@ class Admission:
         self._concurrency, self._limit = spec.concurrency, spec.limit
         self._rate = spec.limit.per_second / workers
         self._all = Bucket(self._rate, 0.0)
+        self.limited = bool(spec.concurrency or spec.limit.per_second or spec.limit.per_client)
         self._clients: OrderedDict[str, Bucket] = OrderedDict()
 
     def refused(self, client: str, in_flight: int, rows: int, now: float) -> Refused | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -17,18 +19,43 @@ Inputs = list[float] | Matrix | Columns
 """What one request brings: flat numbers or a matrix (n, d) for a plain model, else arrays."""
 
 _encode = msgspec.json.Encoder().encode
+_structs: dict[int, struct.Struct] = {}
 B = TypeVar("B", Matrix, Columns, Batch)
 
 
 def stack(inputs: Sequence[Inputs], width: int) -> Matrix:
     """Flat numbers or matrices -> (n, width) float32; what does not fit becomes infinite."""
-    with np.errstate(over="ignore"):
-        if len(inputs) == 1:
-            return np.asarray(inputs[0], dtype=np.float32).reshape(-1, width)
-        if all(type(one) is list for one in inputs):
-            flat = [value for one in inputs for value in one]
-            return np.array(flat, dtype=np.float32).reshape(-1, width)
-        return np.concatenate([stack([one], width) for one in inputs])
+    first = inputs[0]
+    if len(inputs) == 1 and isinstance(first, np.ndarray):
+        return first
+    try:  # twice as fast as np.array of the numbers
+        packed = [_pack(one) if type(one) is list else _matrix(one) for one in inputs]
+    except OverflowError:
+        with np.errstate(over="ignore"):
+            parts = [np.asarray(one, dtype=np.float32).reshape(-1, width) for one in inputs]
+        return np.concatenate(parts)
+    return np.frombuffer(b"".join(packed), np.float32).reshape(-1, width)
+
+
+def _pack(numbers: list[float]) -> bytes:
+    n = len(numbers)
+    known = _structs.get(n)
+    if known is None:
+        known = struct.Struct(f"{n}f")
+        if n <= 10_000:
+            _structs[n] = known
+    return known.pack(*numbers)
+
+
+def _matrix(one: Inputs) -> bytes:
+    return np.ascontiguousarray(one, dtype=np.float32).tobytes()
+
+
+def finite(x: Matrix) -> bool:
+    """Whether all are. The sum of squares is a third of the price of looking at each, and tells
+    nearly always: only when it is not finite (from magnitudes of 1e19 on) is each looked at."""
+    flat = x.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def join(inputs: Sequence[Inputs]) -> Columns:

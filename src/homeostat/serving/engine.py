@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, HomeostatError
 from homeostat.core.route import BUCKETS, bucket
-from homeostat.serving.admission import Admission, Refused
-from homeostat.serving.batch import Batch, Matrix, join, part, score, stack
+from homeostat.serving.admission import WAITING, Admission, Refused
+from homeostat.serving.batch import Batch, Matrix, finite, join, part, score, stack
 from homeostat.serving.counters import Counters
 from homeostat.serving.jobs import Answer, Job, Refusal, inputs_for
 from homeostat.serving.log import SegmentLog
@@ -62,7 +62,10 @@ class Engine:
 
     def admit(self, client: str, now: float) -> Refused | None:
         """Why a request of this client is not let in now; None when it is."""
-        return self._admission.refused(client, self.in_flight, self._rows, now)
+        admission = self._admission
+        if not admission.limited and self._rows < WAITING:
+            return None
+        return admission.refused(client, self.in_flight, self._rows, now)
 
     def submit(self, job: Job) -> None:
         """Answered at the end of this tick of the event loop, or later when it is large."""
@@ -139,7 +142,7 @@ class Engine:
         x: Batch
         if model.plain:
             x = stack([job.inputs for job in jobs], model.width)
-            if not np.isfinite(x).all():
+            if not finite(x):
                 return self._run(model, self._finite(jobs, x))
         else:
             x = join([job.inputs for job in jobs])
@@ -150,7 +153,7 @@ class Engine:
                 return sum(self._run(model, [job]) for job in jobs)
             self._fail(jobs[0], x, str(error), None)
             return jobs[0].n
-        if np.isfinite(scores).all():
+        if finite(scores):
             self._answer(jobs, x, scores, results)
         else:
             self._answer_one_by_one(jobs, x, scores, results)
@@ -185,15 +188,16 @@ class Engine:
             self._log.block(block)
         series = self._counters.series(first.served.model, first.model.version, first.chosen.arm)
         series.answered_all([job.n for job in jobs], seconds)
-        at = 0
+        self.in_flight -= len(jobs)
+        self._rows -= len(values)
+        at, version, share = 0, first.model.version, self._explore
         for job in jobs:
             end = at + job.n
-            explore = self._explore > 0 and self._let_through(job, values[at:end])
-            mine = part(results, at, end) if results else results
-            answer = Answer(job.model.version, values[at:end], explore, mine, scores, at)
-            self._end(job)
-            job.reply.answer(job, answer)
-            if job.served.route.canary is not None:
+            mine = values[at:end]
+            explore = share > 0 and self._let_through(job, mine)
+            more = part(results, at, end) if results else results
+            job.reply.answer(job, Answer(version, mine, explore, more, scores, at))
+            if job.served.paired:
                 self._pair(job, part(x, at, end))
             at = end
 
@@ -208,7 +212,7 @@ class Engine:
         for job in jobs:
             end = at + job.n
             mine, rows = scores[at:end], part(x, at, end)
-            if np.isfinite(mine).all():
+            if finite(mine):
                 self._answer([job], rows, mine, part(results, at, end))
             else:
                 self._fail(job, rows, NO_NUMBER, mine)
@@ -222,7 +226,7 @@ class Engine:
         self._counters.series(model, job.model.version, job.chosen.arm).failed(job.n)
         self._end(job)
         job.reply.fail(500, f"version {job.model.version} of {model}: {why}")
-        if job.served.route.canary is not None:
+        if job.served.paired:
             self._pair(job, x)
 
     def _refuse(self, job: Job, status: int, message: str) -> None:

@@ -43,10 +43,14 @@ class Served:
         self.memory = sum(m.memory for m in present)
         # one object per version and way to get it: the engine scores together what shares it
         self._drawn: dict[str, tuple[LoadedModel, Assignment]] = {}
+        self.paired = any(c.paired > 0 for c in route.challengers)
+        self._undrawn = all(c.percent == 0 for c in route.challengers)  # one answer for every key
         self._named = {v: self._name(m) for v, m in self.versions.items()}
 
     def assign(self, key: str) -> tuple[LoadedModel, Assignment] | None:
         """Who answers this key; None when nobody does."""
+        if self._undrawn and self._drawn:
+            return self._drawn.get(self.champion.version) if self.champion else None
         chosen = assign(self.route, key)
         if chosen is None or self.champion is None:
             return None
