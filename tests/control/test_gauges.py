@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -180,3 +181,9 @@ def test_the_loop_shows_them_on_every_turn() -> None:
     found = {_key(g): g.value for g in world.plane.gauges}
     beat = found["homeostat_loop_last_tick_timestamp_seconds",]
     assert beat == (world.clock.at - timedelta(minutes=10)).timestamp()
+
+
+def test_the_reference_names_everything_that_is_shown() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/metrics.md"
+    told = page.read_text(encoding="utf-8")
+    assert [name for name, text in HELP.items() if f"| `{name}` | {text} |" not in told] == []
