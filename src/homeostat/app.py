@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from homeostat.control.platform import Platform
     from homeostat.control.tick import TickReport
     from homeostat.definition import Mistake, Project, Report
+    from homeostat.serving.address import Address
 
 HOME = ".homeostat"
 LABELS = "labels"
@@ -112,27 +113,25 @@ def homeostat(*words: str, root: Path) -> list[str]:
     return [sys.executable, "-m", "homeostat", "-C", str(root), *words]
 
 
-Announce = Callable[[int], None]
-"""Is given the port once every worker accepts requests."""
+Announce = Callable[["Address"], None]
+"""Is told where, once every worker accepts requests there."""
 
 
 def serve(
     platform: Platform,
-    host: str,
-    port: int,
+    where: Address,
     workers: int | None,
     *,
     ready: Announce,
     note: Callable[[str], None],
 ) -> None:
-    """The data plane until SIGTERM or SIGINT. Raises Unavailable."""
-    _serve(platform, host, port, workers, {}, ready, note)
+    """The data plane until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
+    _serve(platform, where, workers, {}, ready, note)
 
 
 def up(
     platform: Platform,
-    host: str,
-    port: int,
+    where: Address,
     workers: int | None,
     *,
     ready: Announce,
@@ -140,15 +139,14 @@ def up(
     interval: float = 1.0,
     json: bool = False,
 ) -> None:
-    """The data plane and the loop, until SIGTERM or SIGINT. Raises Unavailable."""
+    """The data plane and the loop, until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
     words = ["--interval", str(interval), *(["--json"] if json else [])]
-    _serve(platform, host, port, workers, {"controller": words}, ready, note)
+    _serve(platform, where, workers, {"controller": words}, ready, note)
 
 
 def _serve(
     platform: Platform,
-    host: str,
-    port: int,
+    where: Address,
     workers: int | None,
     others: dict[str, list[str]],
     ready: Announce,
@@ -164,13 +162,15 @@ def _serve(
     supervisor = Supervisor(
         platform.home,
         spec,
-        host,
-        port,
+        where.host,
+        where.port,
         workers or min(spec.replicas.min, os.cpu_count() or 1),
         os.environ.get(CLOCK),
         companions,
+        where.grpc_port,
+        where.tls,
     )
-    supervisor.run_forever(lambda: _settle(platform, note), lambda: ready(supervisor.port))
+    supervisor.run_forever(lambda: _settle(platform, note), lambda: ready(supervisor.address))
 
 
 def _settle(platform: Platform, note: Callable[[str], None]) -> None:

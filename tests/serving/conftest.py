@@ -13,6 +13,8 @@ import pytest
 from homeostat.backends.local.plane import LocalDataPlane
 from homeostat.backends.local.prediction_log import DeltaPredictionLog
 from homeostat.core.route import Route, Servable
+from homeostat.core.servable import DTYPES, Field, Manifest, file_digest
+from homeostat.serving.address import Tls
 from homeostat.serving.layout import Layout
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
@@ -43,9 +45,26 @@ class Plane:
         given = {"inputs": ("a", "b"), "weights": (1.0, -2.0), "name": "m"} | how
         return tiny_servable(folder, version=version, **given)
 
-    def start(self, workers: int = 1, clock: str | None = None, **spec: Any) -> Plane:
+    def echo(self, version: str) -> Servable:
+        """A model with an input of every datatype, and an output that says it again."""
+        return echo_servable(self.home / "models" / version, version)
+
+    def start(
+        self,
+        workers: int = 1,
+        clock: str | None = None,
+        grpc: bool = False,
+        tls: Tls | None = None,
+        **spec: Any,
+    ) -> Plane:
         self.server = Supervisor(
-            self.home, ServingSpec(**spec), port=0, workers=workers, clock_text=clock
+            self.home,
+            ServingSpec(**spec),
+            port=0,
+            workers=workers,
+            clock_text=clock,
+            grpc_port=0 if grpc else None,
+            tls=tls,
         )
         self.server.start()
         self.connect()
@@ -60,13 +79,13 @@ class Plane:
         self.client.close()
         self.client = httpx.Client(base_url=self.url, timeout=10)
 
-    def publish(self, champion: Servable | None, **route: Any) -> Route:
-        """Publish the next generation of model `m` and wait until all workers apply it."""
+    def publish(self, champion: Servable | None, name: str = "m", **route: Any) -> Route:
+        """Publish the next generation of a model and wait until all workers apply it."""
         self.generation += 1
-        made = Route("m", self.generation, champion, **route)
+        made = Route(name, self.generation, champion, **route)
         self.plane.publish(made)
         if self.server is not None:
-            wait_for(lambda: self.plane.observed("m").generation == made.generation, "a new route")
+            wait_for(lambda: self.plane.observed(name).generation == made.generation, "a new route")
         return made
 
     def observed_workers(self) -> int:
@@ -82,6 +101,39 @@ class Plane:
         if self.server is not None:
             self.server.stop()
             self.server = None
+
+
+def echo_servable(folder: Path, version: str) -> Servable:
+    """Inputs `in_<datatype>` of every datatype, one value per row; score: a sigmoid of in_fp32;
+    outputs `out_<datatype>`: what came in."""
+    from onnx import TensorProto, helper, save
+
+    kinds = {"BOOL": "BOOL", "FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE"}
+    kinds |= {"BYTES": "STRING"} | {t: t for t in DTYPES if "INT" in t}
+    nodes = [helper.make_node("Sigmoid", ["in_fp32"], ["score"])]
+    ins, outs = [], [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])]
+    for datatype, kind in kinds.items():
+        name, element = datatype.lower(), getattr(TensorProto, kind)
+        ins.append(helper.make_tensor_value_info(f"in_{name}", element, [None, 1]))
+        outs.append(helper.make_tensor_value_info(f"out_{name}", element, [None, 1]))
+        nodes.append(helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]))
+    graph = helper.make_graph(nodes, "echo", ins, outs)
+    opset = helper.make_opsetid("", 17)
+    folder.mkdir(parents=True)
+    save(helper.make_model(graph, ir_version=9, opset_imports=[opset]), folder / "model.onnx")
+    digest = file_digest(folder / "model.onnx")
+    columns = tuple(Field(f"in_{t.lower()}", t) for t in kinds)  # type: ignore[arg-type]
+    Manifest(
+        name="echo",
+        inputs=tuple(field.name for field in columns),
+        file="model.onnx",
+        digest=digest,
+        output="score",
+        threshold=0.5,
+        columns=columns,
+        results=tuple(Field(f"out_{t.lower()}", t) for t in kinds),  # type: ignore[arg-type]
+    ).write(folder)
+    return Servable(version, str(folder), digest)
 
 
 @pytest.fixture
@@ -100,3 +152,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     plane.start(max_rows=1000, max_body=200_000)
     yield plane
     plane.stop()
+
+
+@pytest.fixture(scope="session")
+def plane() -> type[Plane]:
+    """Makes home folders with servers on them."""
+    return Plane

@@ -101,7 +101,7 @@ def test_the_server_tells_about_itself(one: Plane) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
-        ("GET", "/", 404, "no such path"),
+        ("GET", "/nowhere", 404, "no such path"),
         ("GET", "/v1/models/other", 404, "no model 'other'; expected one of: m"),
         ("POST", "/v1/models/other:predict", 404, "no model 'other'"),
         ("POST", "/v2/models/other/infer", 404, "no model 'other'"),
@@ -658,7 +658,13 @@ def test_a_port_in_use_and_a_home_in_use_are_told(served: Plane, tmp_path: Path)
     served.start()
     assert served.server is not None
     about = json.loads(served.layout.server.read_text())
-    assert about == {"host": "127.0.0.1", "port": served.server.port, "pid": os.getpid()}
+    assert about == {
+        "host": "127.0.0.1",
+        "port": served.server.port,
+        "grpc_port": None,
+        "tls": False,
+        "pid": os.getpid(),
+    }
     with pytest.raises(Unavailable, match="cannot listen on 127"):
         Supervisor(tmp_path / "other", ServingSpec(), port=served.server.port).start()
     with pytest.raises(Unavailable, match="served already"):

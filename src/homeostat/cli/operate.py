@@ -10,12 +10,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeostat.cli.output import JsonFlag, document, say, settings
+from homeostat.core.errors import BadInput
 
 if TYPE_CHECKING:
     from homeostat.control.tick import TickReport
+    from homeostat.serving.address import Address
+
+GRPC_PORT = 8081
 
 Host = Annotated[str, typer.Option("--host", help="The address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        "--grpc-port",
+        min=0,
+        max=65535,
+        show_default="8081, or a free one with --port 0",
+        help="gRPC; 0 takes a free one.",
+    ),
+]
+NoGrpc = Annotated[bool, typer.Option("--no-grpc", help="HTTP only.")]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="PEM", help="Serve HTTPS and gRPC over TLS with it."),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="PEM", help="The certificate's key.")
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Processes (default: serving.replicas.min)."),
@@ -40,6 +62,10 @@ def up(
     context: typer.Context,
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    grpc_port: GrpcPort = None,
+    no_grpc: NoGrpc = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     workers: Workers = None,
     interval: Annotated[
         float, typer.Option("--interval", min=0.01, help="Seconds between two looks at the loop.")
@@ -50,14 +76,19 @@ def up(
     from homeostat import app
 
     platform = settings(context).platform()
-    ready = _announcer(platform.stream, host, as_json=json)
-    app.up(platform, host, port, workers, ready=ready, note=_complain, interval=interval, json=json)
+    where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
+    ready = _announcer(platform.stream, as_json=json)
+    app.up(platform, where, workers, ready=ready, note=_complain, interval=interval, json=json)
 
 
 def serve(
     context: typer.Context,
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    grpc_port: GrpcPort = None,
+    no_grpc: NoGrpc = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     workers: Workers = None,
     json: JsonFlag = False,
 ) -> None:
@@ -65,19 +96,44 @@ def serve(
     from homeostat import app
 
     platform = settings(context).platform()
-    ready = _announcer(platform.stream, host, as_json=json)
-    app.serve(platform, host, port, workers, ready=ready, note=_complain)
+    where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
+    ready = _announcer(platform.stream, as_json=json)
+    app.serve(platform, where, workers, ready=ready, note=_complain)
 
 
-def _announcer(model: str, host: str, *, as_json: bool) -> Callable[[int], None]:
+def _address(
+    host: str,
+    port: int,
+    grpc_port: int | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    no_grpc: bool,
+) -> Address:
+    from homeostat.serving.address import Address, Tls
+
+    if no_grpc and grpc_port is not None:
+        raise BadInput("--grpc-port and --no-grpc contradict each other")
+    if (certificate is None) != (key is None):
+        raise BadInput("--tls-cert and --tls-key belong together", remedy="give both")
+    if grpc_port is None and not no_grpc:
+        grpc_port = 0 if port == 0 else GRPC_PORT
+    tls = Tls(certificate, key) if certificate is not None and key is not None else None
+    return Address(host, port, grpc_port, tls)
+
+
+def _announcer(model: str, *, as_json: bool) -> Callable[[Address], None]:
     """Tells where the model is, once requests are accepted there."""
 
-    def announce(port: int) -> None:
+    def announce(where: Address) -> None:
         if as_json:
-            document({"model": model, "host": host, "port": port})
+            about = {"host": where.host, "port": where.port, "grpc_port": where.grpc_port}
+            document({"model": model, **about, "tls": where.tls is not None})
         else:
-            at = f"[{host}]" if ":" in host else host
-            say(f"{model} at http://{at}:{port} (Ctrl-C ends it)")
+            at = f"[{where.host}]" if ":" in where.host else where.host
+            scheme = "http" if where.tls is None else "https"
+            grpc = "" if where.grpc_port is None else f", gRPC at {at}:{where.grpc_port}"
+            say(f"{model} at {scheme}://{at}:{where.port}{grpc} (Ctrl-C ends it)")
         sys.stdout.flush()
 
     return announce

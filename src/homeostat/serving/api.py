@@ -88,6 +88,7 @@ class Api:
 
     def _endpoint(self, path: str) -> dict[bytes, Handler]:
         fixed: dict[str, Handler] = {
+            "/": lambda x: x.send(200, b'{"status":"alive"}'),  # V1's health
             "/v1/models": self._list,
             "/v2": self._server,
             "/v2/models": self._list,

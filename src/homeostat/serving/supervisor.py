@@ -19,6 +19,7 @@ import msgspec
 
 from homeostat.core.duration import Duration
 from homeostat.core.errors import Unavailable
+from homeostat.serving.address import Address, Tls
 from homeostat.serving.layout import Layout, write_atomically
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.status import living
@@ -80,7 +81,8 @@ class _Child:
 class Supervisor:
     """Workers on one port, and the processes that go with them.
 
-    port: 0 takes a free one; see `.port` after `start`. clock_text: the text form of a
+    port, grpc_port: 0 takes a free one; see `.port` and `.grpc_port` after `start`. grpc_port
+    None: no gRPC. tls: for both. clock_text: the text form of a
     ScaledClock, None for real time. companions: command lines by name (the log's keeper, the
     controller); they are kept running as the workers are, and stopped after them.
     """
@@ -94,19 +96,22 @@ class Supervisor:
         workers: int = 1,
         clock_text: str | None = None,
         companions: Mapping[str, list[str]] | None = None,
+        grpc_port: int | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._layout = Layout(home)
+        self.grpc_port, self._tls = grpc_port, tls
         self._spec, self.host, self.port, self._workers = spec, host, port, workers
         self._clock, self._companions = clock_text, dict(companions or {})
         self._children: list[_Child] = []
-        self._reserved: socket.socket | None = None
+        self._reserved: list[socket.socket] = []
         self._own: int | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, timeout: float = 30.0, before: Callable[[], None] = lambda: None) -> None:
-        """Return once every worker accepts requests. Raises Unavailable: the port is in use, the
-        home folder is served already, or a worker did not start.
+        """Return once every worker accepts requests. Raises Unavailable: a port is in use, the
+        home folder is served already, or a worker did not start; BadInput: no such certificate.
 
         before: called when nothing stands in the way, before the first process is started.
         """
@@ -120,10 +125,13 @@ class Supervisor:
 
     def _start(self, timeout: float, before: Callable[[], None]) -> None:
         self._layout.server.unlink(missing_ok=True)  # a server that was killed left it
-        self._reserved = _reserve(self.host, self.port)
+        if self._tls is not None:
+            self._tls.context()
+        self.port = self._reserve(self.port, "--port")
+        if self.grpc_port is not None:
+            self.grpc_port = self._reserve(self.grpc_port, "--grpc-port")
         self._wait_for_orphans(time.monotonic() + GRACE)
         before()
-        self.port = self._reserved.getsockname()[1]
         config = msgspec.json.encode(self._spec, enc_hook=_text)
         write_atomically(self._layout.config, config)
         env = {**os.environ, "HOMEOSTAT_CLOCK": self._clock or ""}
@@ -133,7 +141,13 @@ class Supervisor:
         for child in self._children:
             child.start(now)
         self._wait_ready(now + timeout)
-        about = {"host": self.host, "port": self.port, "pid": os.getpid()}
+        about = {
+            "host": self.host,
+            "port": self.port,
+            "grpc_port": self.grpc_port,
+            "tls": self._tls is not None,
+            "pid": os.getpid(),
+        }
         write_atomically(self._layout.server, msgspec.json.encode(about))
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
@@ -158,9 +172,9 @@ class Supervisor:
                 child.stop(deadline)
         self._children = []
         self._layout.server.unlink(missing_ok=True)
-        if self._reserved is not None:
-            self._reserved.close()
-            self._reserved = None
+        for held in self._reserved:
+            held.close()
+        self._reserved = []
         if self._own is not None:
             os.close(self._own)
             self._own = None
@@ -180,6 +194,11 @@ class Supervisor:
         self.wait()
         self.stop()
 
+    @property
+    def address(self) -> Address:
+        """Where it listens, once it has started."""
+        return Address(self.host, self.port, self.grpc_port, self._tls)
+
     def pids(self) -> dict[str, int]:
         """Name -> pid of the processes that run."""
         return {c.name: c.process.pid for c in self._children if c.process is not None}
@@ -188,10 +207,23 @@ class Supervisor:
         return [
             *(sys.executable, "-m", "homeostat.serving.worker"),
             *("--home", str(self._layout.home), "--host", self.host, "--port", str(self.port)),
+            *(() if self.grpc_port is None else ("--grpc-port", str(self.grpc_port))),
+            *self._tls_words(),
             *("--slot", str(slot), "--workers", str(self._workers)),
             *("--config", str(self._layout.config)),
             *("--parent", str(os.getpid())),
         ]
+
+    def _tls_words(self) -> tuple[str, ...]:
+        if self._tls is None:
+            return ()
+        return ("--tls-cert", str(self._tls.certificate), "--tls-key", str(self._tls.key))
+
+    def _reserve(self, port: int, flag: str) -> int:
+        """Hold a port for the workers; -> its number. Raises Unavailable."""
+        held = _reserve(self.host, port, flag)
+        self._reserved.append(held)
+        return int(held.getsockname()[1])
 
     def _take_home(self) -> int:
         """One server for a home folder: a lock that the kernel frees however we end. -> its
@@ -245,7 +277,7 @@ class Supervisor:
                     child.watch(time.monotonic())
 
 
-def _reserve(host: str, port: int) -> socket.socket:
+def _reserve(host: str, port: int, flag: str) -> socket.socket:
     """Hold the port without listening. Workers share a port with SO_REUSEPORT, which would let
     two servers share one silently: so look first without it. Raises Unavailable."""
     if port:
@@ -258,7 +290,7 @@ def _reserve(host: str, port: int) -> socket.socket:
                 raise Unavailable(
                     f"cannot listen on {host}:{port}",
                     found=str(error),
-                    remedy="choose another --port, or 0 for a free one",
+                    remedy=f"choose another {flag}, or 0 for a free one",
                 ) from error
     return listen(host, port)
 

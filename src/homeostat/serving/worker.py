@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -25,6 +25,7 @@ from homeostat.core.clock import ScaledClock
 from homeostat.core.duration import Duration
 from homeostat.core.errors import BadInput, HomeostatError, Unavailable
 from homeostat.core.ports import Gauge
+from homeostat.serving.address import Tls
 from homeostat.serving.api import Api
 from homeostat.serving.counters import Counters, total
 from homeostat.serving.engine import Engine
@@ -36,6 +37,9 @@ from homeostat.serving.metrics import memory_gauges, render
 from homeostat.serving.routes import Routes
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.status import Slot, WorkerStatus, living
+
+if TYPE_CHECKING:
+    from homeostat.serving.grpc_front import GrpcFront
 
 POLL = 0.05
 """Seconds between looks at the route files."""
@@ -56,6 +60,7 @@ class Worker:
         self._slot = Slot(layout, slot)
         self._clock = clock
         self._started = clock.now().isoformat()
+        self._accepting = False
         self._counters = Counters(layout.metrics / str(slot))
         self._log = SegmentLog(
             layout.live,
@@ -69,9 +74,9 @@ class Worker:
         self._routes = Routes(
             layout, self._report, budget=spec.memory * 1_000_000, formats=spec.formats
         )
-        intake = Intake(spec, self._routes, self._engine)
+        self._intake = Intake(spec, self._routes, self._engine)
         api = Api(
-            intake,
+            self._intake,
             self._engine,
             self._log,
             self._counters,
@@ -81,20 +86,38 @@ class Worker:
         self._server = Server(
             api.handle, api.refused, Limits(body=spec.max_body), self._counters.ended
         )
+        self._grpc: GrpcFront | None = None
 
     def _now_us(self) -> int:
         return self._clock.now_ns() // 1000
 
-    async def run(self, listener: socket.socket, parent: int | None) -> None:
-        """Serve until SIGTERM or SIGINT, or until `parent` is gone; then drain."""
+    async def run(
+        self,
+        listener: socket.socket,
+        parent: int | None,
+        grpc: tuple[str, int] | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        """Serve until SIGTERM or SIGINT, or until `parent` is gone; then drain. grpc: host and
+        port. Raises Unavailable when that port cannot be had."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self._first_routes()
+        if grpc is not None:
+            # what costs memory and time is imported by those only who want it
+            from homeostat.serving.grpc_front import GrpcFront
+
+            self._grpc = GrpcFront(self._intake, self._counters)
+            await self._grpc.start(*grpc, tls)
         accepting = await loop.create_server(
-            lambda: Connection(self._server), sock=listener, backlog=1024
+            lambda: Connection(self._server),
+            sock=listener,
+            backlog=1024,
+            ssl=tls.context() if tls is not None else None,
         )
+        self._accepting = True
         self._report()
         second = 0.0
         while not stop.is_set():
@@ -131,6 +154,8 @@ class Worker:
 
     async def _drain(self) -> None:
         self._server.drain()
+        if self._grpc is not None:
+            await self._grpc.stop(DRAIN)
         deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline and not self._idle():
             await asyncio.sleep(0.01)
@@ -148,6 +173,8 @@ class Worker:
         )
 
     def _report(self) -> None:
+        if not self._accepting:  # who sees the status may send requests
+            return
         memory = {
             name: {version: model.memory for version, model in served.versions.items()}
             for name, served in self._routes.models.items()
@@ -216,6 +243,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--slot", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="how many share the port")
     parser.add_argument("--config", type=Path)
@@ -241,7 +271,10 @@ async def _serve(
     clock: ScaledClock,
     listener: socket.socket,
 ) -> None:
-    await Worker(layout, spec, given.slot, clock, given.workers).run(listener, given.parent)
+    grpc = None if given.grpc_port is None else (given.host, given.grpc_port)
+    tls = None if given.tls_cert is None else Tls(given.tls_cert, given.tls_key)
+    worker = Worker(layout, spec, given.slot, clock, given.workers)
+    await worker.run(listener, given.parent, grpc, tls)
 
 
 if __name__ == "__main__":
