@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from glob import has_magic
 from pathlib import Path
 
 import polars as pl
@@ -21,9 +22,7 @@ def read_table(path: Path) -> pl.DataFrame:
         ".jsonl": pl.read_ndjson,
         ".ndjson": pl.read_ndjson,
     }
-    if not path.exists():
-        names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-        raise NotFound(f"there is no file {path}", remedy=did_you_mean(path.name, names))
+    there(path)
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadInput(
@@ -41,6 +40,13 @@ def read_table(path: Path) -> pl.DataFrame:
     if table.height == 0:
         raise BadInput(f"{path} has no rows", expected="at least one")
     return table
+
+
+def there(path: Path) -> None:
+    """Raises NotFound, with the name that may have been meant; a pattern is taken as it is."""
+    if not path.exists() and not has_magic(str(path)):
+        names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise NotFound(f"there is no file {path}", remedy=did_you_mean(path.name, names))
 
 
 def read_labels(path: Path, known: datetime) -> pl.DataFrame:

@@ -236,6 +236,9 @@ def drift(found: DriftReport, report: Path | None) -> str:
     ]
     lines = columns(rows, right=(2, 3, 4)) if len(rows) > 1 else []
     lines += [change.sentence for change in found.schema]
+    lines += [f"{s.slice}: {s.verdict.sentence}" for s in found.slices if s.columns]
+    lines += [found.joint.verdict.sentence] if found.joint else []
+    lines += [found.harm.sentence] if found.harm else []
     lines.append(f"{mark(found.verdict.outcome).rstrip()}: {found.verdict.sentence}")
     if report is not None:
         lines.append(f"report: {report}")

@@ -58,6 +58,29 @@ def ranked(report: DriftReport, most: int = 15) -> str | None:
     return svg((bars + ticks + limit).properties(width=300, height={"step": 22}))
 
 
+def bars(rows: list[tuple[str, float]], title: str) -> str | None:
+    """Named figures as bars, in their order; None of nothing."""
+    import altair as alt
+
+    if not rows:
+        return None
+    table = pl.DataFrame(
+        [{"column": _short(name), "value": value, "sign": value > 0} for name, value in rows]
+    )
+    chart = (
+        alt.Chart(table)
+        .mark_bar(height={"band": 0.7})
+        .encode(
+            y=alt.Y("column:N", sort=None, title=None, axis=alt.Axis(labelLimit=190)),
+            x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=4)),
+            color=alt.Color(
+                "sign:N", scale=alt.Scale(domain=[True, False], range=[AFTER, BEFORE]), legend=None
+            ),
+        )
+    )
+    return svg(chart.properties(width=300, height={"step": 22}))
+
+
 def overlaid(before: pl.Series, after: pl.Series) -> str | None:
     """Both distributions of one column, as shares of the rows; None with no values to draw."""
     if kind_of(before.dtype) == "categorical" or kind_of(after.dtype) == "categorical":

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.attribution import Attribution
 from homeostat.monitoring.baseline import Baseline, Column, side_by_side
 from homeostat.monitoring.column import ColumnDrift, judge, look
+from homeostat.monitoring.joint import JointDrift
 from homeostat.monitoring.source import Frame, Source
 from homeostat.monitoring.spec import Drift
 from homeostat.monitoring.views import kind_of
@@ -33,10 +35,20 @@ class SchemaChange(msgspec.Struct, frozen=True):
     sentence: str
 
 
+class SliceDrift(msgspec.Struct, frozen=True):
+    """The rows in which a column has one value, compared with such rows of the reference."""
+
+    slice: str
+    verdict: Verdict
+    columns: tuple[ColumnDrift, ...]
+    rows_reference: int
+    rows_current: int
+
+
 class DriftReport(msgspec.Struct, frozen=True):
     """columns: in the reference's order. verdict: FAIL when anything moved by more than
     min_effect, or a column is missing or of another type. alpha: the chance of saying so wrongly
-    of any column."""
+    of anything. joint: of the columns together; harm: what the movement cost; slices: as asked."""
 
     verdict: Verdict
     columns: tuple[ColumnDrift, ...]
@@ -45,6 +57,9 @@ class DriftReport(msgspec.Struct, frozen=True):
     rows_current: int
     min_effect: float
     alpha: float
+    joint: JointDrift | None = None
+    harm: Attribution | None = None
+    slices: tuple[SliceDrift, ...] = ()
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:

@@ -8,229 +8,203 @@
 
 from __future__ import annotations
 
-from html import escape
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+import numpy as np
 import polars as pl
 
-from homeostat.core.errors import BadInput, NotFound
-from homeostat.core.verdict import Outcome
-from homeostat.monitoring.column import ColumnDrift
-from homeostat.monitoring.drift import DriftReport, SchemaChange, compare
+from homeostat.core.errors import BadInput
+from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.attribution import Attribution, attribute
+from homeostat.monitoring.drift import DriftReport, SliceDrift, compare
+from homeostat.monitoring.joint import ROWS, JointDrift, joint_drift
+from homeostat.monitoring.page import html as html
+from homeostat.monitoring.source import Source, Where, opened, sample
 from homeostat.monitoring.spec import Drift
 
-DRAWN = 6
-_WORDS = {Outcome.FAIL: "moved", Outcome.PASS: "no drift shown", Outcome.INCONCLUSIVE: "open"}
+JOINT = 0.2
+"""The part of alpha that the columns taken together may spend."""
+DRAWN = 20_000
+"""Rows of each table that charts and attributions are made of."""
+MIN_SLICE = 100
+MOST_SLICES = 20
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """A report, and a sample of each table for its charts."""
+
+    report: DriftReport
+    before: pl.DataFrame
+    after: pl.DataFrame
 
 
 def drift(
-    baseline: Any, current: Any, *, spec: Drift | None = None, alpha: float = 0.05
+    baseline: Any,
+    current: Any,
+    *,
+    spec: Drift | None = None,
+    alpha: float = 0.05,
+    columns: Sequence[str] | None = None,
+    joint: bool = True,
+    by: Sequence[str] = (),
+    prediction: str | None = None,
+    label: str | None = None,
 ) -> DriftReport:
-    """Compare two tables: Polars, pandas or Arrow, or paths of Parquet or CSV files.
+    """Compare two tables: Polars, pandas or Arrow, or paths of Parquet, CSV, JSON or Arrow files
+    of any size (text files need as much room in the folder for temporary files).
 
-    alpha: the chance of calling anything drifted although no column moved by more than
-    `spec.min_effect`. Raises BadInput for what is no table, or an empty one; NotFound."""
-    return compare(table(baseline), table(current), spec, alpha=alpha)
+    alpha: the chance of calling anything drifted although nothing moved by more than
+    `spec.min_effect`. columns: which to compare; all of the baseline if unset. joint: also look at
+    the columns together. by: columns whose values' rows are compared by themselves too.
+    prediction, label: with both, what the movement cost is estimated. Raises BadInput for what is
+    no table, an empty one, or a column that is not there; NotFound."""
+    return examine(
+        baseline,
+        current,
+        spec=spec,
+        alpha=alpha,
+        columns=columns,
+        joint=joint,
+        by=by,
+        prediction=prediction,
+        label=label,
+    ).report
 
 
-def table(source: Any) -> pl.DataFrame:
-    """A table from whatever it is in. Raises BadInput, NotFound."""
-    frame = _read(Path(source)) if isinstance(source, str | Path) else _frame(source)
-    if frame.width == 0 or frame.height == 0:
-        name = str(source) if isinstance(source, str | Path) else "the table"
-        raise BadInput(f"{name} has no rows", expected="a table with a header and rows")
-    return frame
-
-
-def _frame(source: Any) -> pl.DataFrame:
-    if isinstance(source, pl.DataFrame):
-        return source
-    if isinstance(source, pl.LazyFrame):
-        return source.collect()
-    if type(source).__module__.split(".")[0] == "pandas":
-        return pl.DataFrame(pl.from_pandas(source))
-    if hasattr(source, "__arrow_c_stream__"):
-        return pl.DataFrame(source)
-    raise BadInput(
-        "not a table",
-        expected="a Polars, pandas or Arrow table, or the path of a Parquet or CSV file",
-        found=type(source).__name__,
+def examine(
+    baseline: Any,
+    current: Any,
+    *,
+    spec: Drift | None = None,
+    alpha: float = 0.05,
+    columns: Sequence[str] | None = None,
+    joint: bool = True,
+    by: Sequence[str] = (),
+    prediction: str | None = None,
+    label: str | None = None,
+    draw: bool = False,
+) -> Examined:
+    """As `drift`; draw: also keep a sample of both tables, for a page."""
+    declared = spec or Drift()
+    with opened(baseline) as before, opened(current) as now:
+        for name in (*by, *(n for n in (prediction, label) if n)):
+            _check(name, before, now)
+        slices = [found for name in by for found in _slices(name, before, now)]
+        level = alpha * (1 - JOINT) if joint else alpha
+        share = level / (1 + len(slices))
+        found = compare(before, now, declared, alpha=share, columns=columns)
+        told = tuple(_slice(n, a, b, declared, share, columns) for n, a, b in slices)
+        common = list(dict.fromkeys(c for c in before.schema if c in now.schema))
+        compared = [c for c in dict.fromkeys(c.column for c in found.columns) if c in common]
+        both = joint or draw or (prediction and label)
+        first, second = (
+            sample(s, common if both else [], DRAWN, seed) for seed, s in enumerate((before, now))
+        )
+    inputs = [c for c in compared if c not in (prediction, label)]
+    together = _joint(first, second, inputs, declared, alpha * JOINT) if joint else None
+    harm: Attribution | None = None
+    if prediction and label:
+        harm = attribute(first, second, inputs, prediction, label)
+    whole = msgspec.structs.replace(
+        found,
+        alpha=alpha,
+        joint=together,
+        harm=harm,
+        slices=told,
+        verdict=_verdict(found.verdict, together, told),
     )
+    return Examined(whole, first, second)
 
 
-def _read(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise NotFound(f"{path} does not exist", expected="a Parquet or CSV file")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{path} is empty", expected="a table with a header and rows")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema_length=10_000, try_parse_dates=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadInput(
-            f"{path} cannot be read as a table", expected="Parquet or CSV", found=str(error)
-        ) from error
+def _check(name: str, *sources: Source) -> None:
+    for source in sources:
+        if name not in source.schema:
+            there = ", ".join(list(source.schema)[:20])
+            raise BadInput(f"no column {name!r}", expected=f"one of {there}", found=repr(name))
+
+
+def _joint(
+    first: pl.DataFrame, second: pl.DataFrame, columns: list[str], spec: Drift, alpha: float
+) -> JointDrift | None:
+    first, second = (t.sample(min(t.height, ROWS), seed=1) for t in (first, second))
+    return joint_drift(first, second, columns, min_effect=spec.min_effect, alpha=alpha)
+
+
+def _slices(name: str, before: Source, now: Source) -> Iterator[tuple[str, Source, Source]]:
+    """The rows with each frequent value of a column, on both sides."""
+    sides = [pl.concat([p.cast(pl.String) for p in s.pieces(name)]) for s in (before, now)]
+    counts = sides[0].drop_nulls().value_counts(name="n").filter(pl.col("n") >= MIN_SLICE)
+    for value in counts.sort("n", name, descending=[True, False])[name].head(MOST_SLICES):
+        masks = [np.asarray((side == value).fill_null(value=False)) for side in sides]
+        yield f"{name} = {value}", Where(before, masks[0]), Where(now, masks[1])
+
+
+def _slice(
+    name: str, before: Source, now: Source, spec: Drift, alpha: float, columns: Sequence[str] | None
+) -> SliceDrift:
+    found = compare(before, now, spec, alpha=alpha, columns=columns)
+    moved = tuple(c for c in found.ranked() if c.drifted)
+    return SliceDrift(name, found.verdict, moved, before.rows, now.rows)
+
+
+def _verdict(columns: Verdict, joint: JointDrift | None, slices: tuple[SliceDrift, ...]) -> Verdict:
+    """Of the columns; or, where those are quiet, of what was found beside them."""
+    parts, said = list(columns.parts), columns.sentence
+    moved = [s for s in slices if s.columns]
+    if moved:
+        said += f"; moved where {', '.join(s.slice for s in moved[:3])}"
+        if len(moved) > 3:
+            said += f" and in {len(moved) - 3} more slices"
+    parts += [msgspec.structs.replace(s.verdict, check=f"slice:{s.slice}", parts=())
+              for s in moved]  # fmt: skip
+    outcome = Outcome.FAIL if moved else columns.outcome
+    if joint is not None:
+        parts.append(joint.verdict)
+        if joint.verdict.failed and not columns.failed:
+            outcome, said = (
+                Outcome.FAIL,
+                f"{said}; but together they moved: {joint.verdict.sentence}",
+            )
+    if outcome is columns.outcome and said == columns.sentence and joint is None:
+        return columns
+    return msgspec.structs.replace(columns, outcome=outcome, sentence=said, parts=tuple(parts))
 
 
 def text(report: DriftReport) -> str:
-    """Plain lines: the verdict, what changed in the schema, then the columns, most moved first."""
+    """Plain lines: the verdict, what changed in the schema, then the columns, most moved first,
+    and what was found beside them."""
     lines = [report.verdict.sentence, *(change.sentence for change in report.schema)]
     lines += [c.sentence for c in report.ranked()]
+    lines += [f"{s.slice}: {s.verdict.sentence}" for s in report.slices]
+    lines += [report.joint.verdict.sentence] if report.joint else []
+    lines += [report.harm.sentence] if report.harm else []
     return "\n".join(lines)
 
 
-def html(report: DriftReport, baseline: pl.DataFrame, current: pl.DataFrame) -> str:
-    """One page that needs nothing else: no scripts, no network, light and dark, wide and narrow.
-
-    baseline, current: the tables that were compared, for the charts."""
-    from homeostat.monitoring import charts
-
-    ranked = charts.ranked(report)
-    shown = (report.drifted or report.ranked())[:DRAWN]
-    # a chart of a million rows looks like one of a hundred thousand
-    before, after = (t.sample(min(t.height, 100_000), seed=0) for t in (baseline, current))
-    cards = [
-        _card(c, charts.overlaid(before.get_column(c.column), after.get_column(c.column)))
-        for c in shown
-        if c.column in after.columns
+def markdown(report: DriftReport) -> str:
+    """For a pull request or a wiki: the verdict, a table of the columns, what was found beside."""
+    lines = [f"**{report.verdict.outcome}**: {_plain(report.verdict.sentence)}", ""]
+    lines += [f"- {_plain(change.sentence)}" for change in report.schema]
+    lines += [
+        "",
+        "| column | moved | distance | at least | PSI | Jensen-Shannon | empty before | now |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    moved = len(report.drifted)
-    tone = {Outcome.FAIL: "bad", Outcome.PASS: "good"}.get(report.verdict.outcome, "open")
-    body = [
-        f'<header class="{tone}"><h1>{_headline(report)}</h1>',
-        f"<p>{escape(_lead(report))}</p></header>",
-        _changes(report.schema),
-        _section("Most moved", f'<figure class="wide">{ranked}</figure>{_KEY}' if ranked else ""),
-        _section(
-            "How they moved" if moved else "How they compare",
-            _LEGEND + f'<div class="cards">{"".join(cards)}</div>' if cards else "",
-        ),
-        _section("Every column", _table(report)),
-        _section("How to read this", _method(report)),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Drift report</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
-
-
-def _headline(report: DriftReport) -> str:
-    moved, n = len(report.drifted), len(report.columns)
-    if report.verdict.outcome is Outcome.FAIL:
-        return f"{moved} of {n} columns moved" if moved else "The columns are not the same"
-    if report.verdict.passed:
-        return "No drift shown"
-    return "Too few rows to tell"
-
-
-def _lead(report: DriftReport) -> str:
-    return (
-        f"{report.rows_current:,} rows were compared with a baseline of "
-        f"{report.rows_reference:,}. {report.verdict.sentence[:1].upper()}"
-        f"{report.verdict.sentence[1:]}."
-    )
-
-
-def _changes(schema: tuple[SchemaChange, ...]) -> str:
-    items = "".join(f"<li>{escape(change.sentence)}</li>" for change in schema)
-    return _section("Columns that differ", f"<ul>{items}</ul>" if items else "")
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
-
-
-def _card(column: ColumnDrift, chart: str | None) -> str:
-    drawn = f"<figure>{chart}</figure>" if chart else ""
-    name, said = escape(column.column), escape(_capital(_without_name(column)))
-    return f"<article><h3>{name}</h3>{drawn}<p>{said}</p></article>"
-
-
-def _without_name(column: ColumnDrift) -> str:
-    said = column.sentence.removeprefix(f"{column.column} ")
-    return said.removeprefix(f"{column.column}: ")
-
-
-def _capital(said: str) -> str:
-    return said[:1].upper() + said[1:]
-
-
-def _table(report: DriftReport) -> str:
-    rows = []
     for c in report.ranked():
-        cells = [_figure(c.effect), _figure(c.low), _figure(c.psi), _p(c.p_value)]
-        cells += [f"{c.nulls_reference:.1%}", f"{c.nulls_current:.1%}", f"{c.out_of_range:.1%}"]
-        figures = "".join(f"<td>{cell}</td>" for cell in cells)
-        mark = ' class="moved"' if c.drifted else ""
-        rows.append(
-            f"<tr{mark}><th>{escape(c.column)}</th><td>{_WORDS.get(c.outcome, 'open')}</td>"
-            f"{figures}</tr>"
+        figures = (c.effect, c.low, c.psi, c.measures.get("js"))
+        cells = ["-" if f is None else f"{f:.3f}" for f in figures]
+        cells += [f"{c.nulls_reference:.1%}", f"{c.nulls_current:.1%}"]
+        lines.append(
+            f"| {_plain(c.column)} | {'yes' if c.drifted else 'no'} | {' | '.join(cells)} |"
         )
-    heads = ("column", "verdict", "distance", "at least", "PSI", "p", "empty before", "empty now")
-    titles = "".join(f"<th>{head}</th>" for head in (*heads, "out of range"))
-    body = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table>{body}</table></div>'
+    beside = [f"{s.slice}: {s.verdict.sentence}" for s in report.slices]
+    beside += [report.joint.verdict.sentence] if report.joint else []
+    beside += [report.harm.sentence] if report.harm else []
+    lines += ["", *(f"- {_plain(said)}" for said in beside)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "&lt; 0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def _method(report: DriftReport) -> str:
-    return (
-        "<p>The distance is the largest difference between the two distribution functions (KS); "
-        "for categories, the share of rows that would have to change theirs. A column has moved "
-        f"when the distance is shown to exceed {report.min_effect:g}, or PSI its equivalent: not "
-        "when it merely is not zero, which it never is in a large table. The chance that any "
-        f"column of this page is called moved wrongly is at most {report.alpha:.1%}, however many "
-        "there are; rows are taken to be independent. PSI's bound is an approximation for large "
-        "samples.</p>"
-    )
-
-
-_KEY = (
-    '<p class="note">Bar: measured distance. Tick: what it is at least. Dashed: the limit below '
-    "which movement is not called drift.</p>"
-)
-_LEGEND = (
-    '<p class="note"><i class="before"></i>baseline <i class="after"></i>current; '
-    "shares of the rows</p>"
-)
-_STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--ink:#1d2530;--soft:#667085;--line:#e4e7ec;--card:#f8f9fb;
---bad:#b54708;--good:#067647;--open:#667085}
-@media(prefers-color-scheme:dark){:root{--bg:#11151b;--ink:#e4e8ee;--soft:#98a2b3;--line:#2a323d;
---card:#181e26;--bad:#f79009;--good:#47cd89;--open:#98a2b3}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}
-header{border-left:5px solid var(--open);padding:2px 0 2px 16px}
-header.bad{border-color:var(--bad)}header.good{border-color:var(--good)}
-h1{font-size:1.8rem;line-height:1.2;margin:0}header p{margin:.4rem 0 0;color:var(--soft)}
-h2{font-size:1.1rem;margin:2.2rem 0 .7rem}h3{font-size:1rem;margin:0 0 .5rem}
-h1,h2,h3,th,li,p{overflow-wrap:anywhere}
-figure{margin:0}svg{display:block;max-width:100%;height:auto}
-figure.wide svg{width:100%;max-width:640px}article figure svg{width:100%}
-.cards{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))}
-article{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-article p{margin:.6rem 0 0;font-size:.88rem;color:var(--soft)}
-.note{font-size:.88rem;color:var(--soft);margin:.4rem 0 .8rem}
-.note i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .35em 0 .1em}
-.before{background:#3b82c4}.after{background:#e07b39}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;width:100%}
-td,thead th{padding:6px 10px;text-align:right;white-space:nowrap;
-font-variant-numeric:tabular-nums;border-bottom:1px solid var(--line)}
-thead th{color:var(--soft);font-weight:500}
-tbody th{padding:6px 10px 6px 0;text-align:left;font-weight:500;min-width:8em;
-border-bottom:1px solid var(--line)}thead th:first-child{text-align:left;padding-left:0}
-td:nth-child(2),thead th:nth-child(2){text-align:left}.moved td:nth-child(2){color:var(--bad);
-font-weight:600}
-""".replace("\n", "")
+def _plain(said: str) -> str:
+    return said.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -88,6 +88,21 @@ class Parquet:
                 yield scan.select(column).slice(start, PIECE).collect().to_series()
 
 
+class Where:
+    """The rows of a source for which `mask` (n,) holds."""
+
+    def __init__(self, source: Source, mask: np.ndarray) -> None:
+        self._source, self._mask = source, mask
+        self.schema = source.schema
+        self.rows = int(mask.sum())
+
+    def pieces(self, column: str) -> Iterator[pl.Series]:
+        start = 0
+        for piece in self._source.pieces(column):
+            yield piece.filter(pl.Series(self._mask[start : start + piece.len()]))
+            start += piece.len()
+
+
 @contextmanager
 def opened(source: Any) -> Iterator[Source]:
     """A source from what people have: a table, or the path of a file (or a glob of Parquet files).
