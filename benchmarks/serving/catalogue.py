@@ -86,7 +86,7 @@ def place(entry: Entry, model: Model, folder: Path, python: str, workers: int) -
     return Place(model, folder, python, free_port(), free_port(), workers)
 
 
-def _ours(form: str) -> Callable[[Place], Launch]:
+def ours_as(form: str) -> Callable[[Place], Launch]:
     def launch(at: Place) -> Launch:
         ours.prepare(at.folder / "home", at.model, form)
         return Launch(ours.command(form, at.folder / "home", at.port, at.workers), {})
@@ -108,7 +108,7 @@ READY = "/v2/health/ready"
 OURS = Entry(
     "homeostat",
     "homeostat",
-    _ours(ours.AS_IS),
+    ours_as(ours.AS_IS),
     READY,
     payloads.V2,
     payloads.V2_BINARY,
@@ -122,7 +122,10 @@ FASTAPI = Entry(
 )
 FORMS = tuple(
     OURS._replace(
-        name=f"homeostat-{form}", title=f"homeostat, {title}", launch=_ours(form), two_workers=False
+        name=f"homeostat-{form}",
+        title=f"homeostat, {title}",
+        launch=ours_as(form),
+        two_workers=False,
     )
     for form, title in (
         (ours.UNLOGGED, "log off"),

@@ -10,7 +10,8 @@ import signal
 import uvloop
 from benchmarks.serving.process import free_port
 
-from homeostat.serving.http import Connection, Exchange, Server
+from homeostat.serving.exchange import Exchange
+from homeostat.serving.http import Connection, Limits, Server
 
 ANSWER = (
     b'{"model_name":"mlp","model_version":"1","id":"00000000000000000000000000000000","outputs":'
@@ -22,7 +23,7 @@ async def serve(port: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(_answer, lambda: None, 16 * 1024 * 1024)
+    server = Server(_answer, lambda: None, Limits(body=16 * 1024 * 1024))
     await loop.create_server(lambda: Connection(server), "127.0.0.1", port, backlog=1024)
     await stop.wait()
 

@@ -14,12 +14,14 @@ import argparse
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.serving.models import Model
 
 AS_IS, UNLOGGED, KEEPER, PAIRED = FORMS = ("as-is", "unlogged", "keeper", "paired")
+SAMPLED = "sampled"
+"""As it is, and writes SAMPLES into its home when it is stopped (see `stages`)."""
+SAMPLES = "samples.json"
 STICKY = "f0"
 """The feature that keeps a caller on one version."""
 SHARE = 10.0
@@ -58,13 +60,15 @@ def command(form: str, home: Path, port: int, workers: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("form", choices=[*FORMS, "just-keep"])
+    parser.add_argument("form", choices=[*FORMS, SAMPLED, "just-keep"])
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     if given.form == "just-keep":
         return _keep(given.home)
+    if given.form == SAMPLED:
+        return _sampled(given.home, given.port)
     if given.form == UNLOGGED:
         return _unlogged(given.home, given.port)
     return _supervised(given.home, given.port, given.workers, given.form == KEEPER)
@@ -105,19 +109,35 @@ def _orphaned() -> threading.Event:
     return stop
 
 
+def _sampled(home: Path, port: int) -> int:
+    from benchmarks.serving.sampler import Sampler
+
+    import homeostat
+    from homeostat.serving import worker
+
+    sampler = Sampler(Path(homeostat.__file__).parent, frozenset({"main"}))
+    sampler.install()
+    try:
+        return worker.main(["--home", str(home), "--port", str(port)])
+    finally:
+        sampler.write(home / SAMPLES)
+
+
 def _unlogged(home: Path, port: int) -> int:
     """No record is made, none is kept. There is no such switch in the product."""
     from homeostat.serving import engine, worker
     from homeostat.serving.log import SegmentLog
+    from homeostat.serving.segment import PredictionBlock
 
     class Silent(SegmentLog):
         def predictions(self, frames: list[bytes]) -> None:
             pass
 
+        def block(self, block: PredictionBlock) -> None:
+            pass
+
     worker.SegmentLog = Silent  # type: ignore[misc]
-    nothing: Callable[..., bytes] = lambda *_: b""  # noqa: E731
-    engine.frame = nothing
-    engine.PredictionRecord = nothing  # type: ignore[assignment,misc]
+    engine.answered = lambda *_: iter(())
     return worker.main(["--home", str(home), "--port", str(port)])
 
 

@@ -1,0 +1,150 @@
+"""Where the microseconds of a request go, in a worker under load.
+
+    python -m benchmarks.serving.stages [--model mlp] [--kind json] [--rows 1] [--lines 20]
+
+A worker with log, metrics and a sticky canary is asked by 32 connections without a pause and
+sampled; the processor time it took per request is shared out by module and by function. The last
+column is the standard error of each, in microseconds: it shrinks with --seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from benchmarks.serving import catalogue, load, measure, models, ours
+from benchmarks.serving.payloads import Payload
+from benchmarks.serving.process import pin
+from rich.console import Console
+from rich.table import Table
+
+STAGES = {
+    "serving/http": "HTTP: parse, order, write",
+    "serving/exchange": "HTTP: parse, order, write",
+    "serving/api": "find the endpoint, refuse what is wrong",
+    "serving/intake": "find the endpoint, refuse what is wrong",
+    "serving/codec": "read and write JSON and tensors",
+    "serving/requests": "read and write JSON and tensors",
+    "serving/rows": "read and write JSON and tensors",
+    "serving/tensors": "read and write JSON and tensors",
+    "serving/routes": "assign a version",
+    "core/route": "assign a version",
+    "serving/engine": "batch: gather, concatenate, hand out",
+    "serving/batch": "batch: gather, concatenate, hand out",
+    "serving/runtime": "ONNX Runtime",
+    "serving/record": "log: encode",
+    "serving/records": "log: encode",
+    "serving/segment": "log: encode",
+    "serving/log": "log: append",
+    "serving/counters": "count",
+    "event loop": "uvloop: read, poll",
+}
+
+
+class Profile(NamedTuple):
+    """us: processor time of the worker per request. places: (module, function, line) -> share
+    of the samples."""
+
+    rate: float
+    us: float
+    places: dict[tuple[str, str, int], float]
+    samples: int
+
+    def by_stage(self) -> dict[str, float]:
+        """Microseconds per request, most first; a module without a stage stands for itself."""
+        sums: Counter[str] = Counter()
+        for (module, _, _), share in self.places.items():
+            sums[STAGES.get(module, module)] += share * self.us
+        return dict(sums.most_common())
+
+    def by_function(self) -> dict[str, float]:
+        sums: Counter[str] = Counter()
+        for (module, function, _), share in self.places.items():
+            sums[f"{module}: {function}"] += share * self.us
+        return dict(sums.most_common())
+
+    def by_line(self) -> dict[str, float]:
+        sums: Counter[str] = Counter()
+        for (module, function, line), share in self.places.items():
+            sums[f"{module}.py:{line} {function}"] += share * self.us
+        return dict(sums.most_common())
+
+
+def profile(model: str, payload: Payload, connections: int, seconds: float) -> Profile:
+    """Start a worker, ask it, and see where it was. Raises NotStarted, RuntimeError."""
+    with tempfile.TemporaryDirectory(prefix="homeostat-stages-") as scratch:
+        folder = Path(scratch)
+        made = models.make(folder / "models")[model]
+        entry = catalogue.OURS._replace(launch=catalogue.ours_as(ours.SAMPLED), grpc=True)
+        one = measure.start(entry, made, folder / "run", sys.executable, 1)
+        try:
+            if why := measure.check(one, payload):
+                raise RuntimeError(why)
+            wires = entry.wires(payload, model)
+            if isinstance(wires, str):
+                raise RuntimeError(wires)
+            port = one.grpc_port if payload.kind == "grpc" else one.server.port
+            load.closed(port, wires, connections, measure.WARM)
+            worker = one.server.pids()[0]
+            before = one.server.cpu()
+            os.kill(worker, signal.SIGUSR2)
+            sample = load.closed(port, wires, connections, seconds)
+            os.kill(worker, signal.SIGUSR2)
+            spent = one.server.cpu() - before
+        finally:
+            one.server.stop()
+        taken = json.loads((folder / "run" / "home" / ours.SAMPLES).read_text())
+    total = sum(n for *_, n in taken)
+    places = {(module, function, line): n / total for module, function, line, n in taken}
+    return Profile(sample.rate, spent / sample.answered * 1e6, places, total)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.stages")
+    parser.add_argument("--model", choices=(models.MLP, models.GBM), default=models.MLP)
+    parser.add_argument("--kind", choices=("json", "binary", "grpc"), default="json")
+    parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=measure.HEADLINE)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--functions", type=int, default=25, help="how many to show")
+    parser.add_argument("--lines", type=int, default=0, help="how many to show")
+    parser.add_argument("--json", type=Path, help="write the shares there")
+    given = parser.parse_args()
+    pin(measure.CLIENT_CORES)
+    payload = Payload(given.kind, given.rows)
+    found = profile(given.model, payload, given.connections, given.seconds)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(
+        f"{given.model}, {payload}, {given.connections} connections: {found.rate:,.0f} requests/s, "
+        f"{found.us:.1f} us of processor time each"
+    )
+    _show(console, "stage", found.by_stage(), 30, found)
+    _show(console, "function", found.by_function(), given.functions, found)
+    _show(console, "line", found.by_line(), given.lines, found)
+    if given.json is not None:
+        given.json.write_bytes(msgspec.json.encode(found.by_function()))
+    return 0
+
+
+def _show(console: Console, name: str, us: dict[str, float], most: int, found: Profile) -> None:
+    if not most:
+        return
+    table = Table("", "us", "share", "+-", title=f"by {name}", title_justify="left")
+    for place, spent in list(us.items())[:most]:
+        share = spent / found.us
+        error = found.us * math.sqrt(share * (1 - share) / found.samples)
+        table.add_row(place, f"{spent:.2f}", f"{share:.0%}", f"{error:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
