@@ -49,7 +49,7 @@ class Server:
         cores: frozenset[int] = frozenset(),
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 90.0,
+        timeout: float = 150.0,
     ) -> None:
         """Raises NotStarted. output: the file that takes what the server prints."""
         self.port, self._output = port, output
