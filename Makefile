@@ -65,6 +65,11 @@ bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 bench-serving: .venv/.dev ## Our server beside FastAPI, MLServer, KServe, BentoML, ... in one run
 	@$(BIN)/python -m benchmarks.serving $(BENCH)
 
+# BENCH="--minutes 1 --kills 0"
+.PHONY: bench-soak
+bench-soak: .venv/.dev ## Five minutes at full rate, with kills: memory flat, nothing lost
+	@$(BIN)/python -m benchmarks.serving.soak $(BENCH)
+
 # --- checking --------------------------------------------------------------------------------
 
 # First what has to have the machine to itself, then all else. pytest's 5: nothing was chosen.

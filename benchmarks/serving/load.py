@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
+import msgspec
 from benchmarks.serving.stats import Sample, intended, sample
 from benchmarks.serving.wire import ANSWERED, PENDING, Wire
 
@@ -163,8 +164,10 @@ def closed(port: int, make: MakeWire, connections: int, seconds: float) -> Sampl
         client, answered = pool.end(), len(latencies)
         pool.drain(take, lambda: any(c.waiting for c in by_fd.values()))
         # late answers are no part of the rate, nor are they failures
+        late = len(latencies) - answered
         del latencies[answered:]
-        return sample(latencies, pool.failed, now - start, client, pool.lost)
+        made = sample(latencies, pool.failed, now - start, client, pool.lost)
+        return msgspec.structs.replace(made, late=late)
     finally:
         pool.close()
 

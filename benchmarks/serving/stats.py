@@ -27,6 +27,7 @@ class Sample(msgspec.Struct, frozen=True):
     failed: int
     server_us: float = math.nan
     client: float = math.nan
+    late: int = 0
 
 
 def percentile(values: ArrayLike, q: float) -> float:

@@ -1,0 +1,273 @@
+"""`make bench-soak`: minutes at full rate, with worker kills at the end.
+
+    python -m benchmarks.serving.soak [--minutes 5] [--workers 2] [--kills 3]
+
+Workers, keeper, log, metrics and a sticky canary, asked by 32 connections without a pause. Holds:
+
+- memory: the anonymous memory of a worker (that is, without the mapped pages of the log, which
+  come and go) does not grow by more than GROWTH;
+- requests = answered + shed + failed, exactly, as the server counts them;
+- no answer that a client has heard is missing from the server's count, and what the server counts
+  beyond is at most what the kills kept from being heard;
+- the log has every prediction that was counted, and beyond these at most what the kills cut off
+  between writing it and counting it. Without kills all are equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.serving import catalogue, load, measure, models, ours, stats
+from benchmarks.serving.measure import HEADLINE, Running
+from benchmarks.serving.payloads import Payload
+from rich.console import Console
+from rich.table import Table
+
+from homeostat.serving.counters import total
+from homeostat.serving.layout import Layout
+
+GROWTH = 1.0
+"""MB per minute; at 15,000 requests per second about a byte per request."""
+SLICE = 5.0
+"""Seconds of load at a time: connections are made anew in between, and spread over workers."""
+SETTLING = 30.0
+"""Seconds of a worker's life after which its memory is looked at: by then every buffer has its
+size. POINTS: looks, a second apart, below which nothing is said of it."""
+POINTS = 20
+
+
+class Told(NamedTuple):
+    """What the clients saw."""
+
+    answered: int
+    broken: int
+    seconds: float
+
+    def plus(self, sample: stats.Sample, seconds: float) -> Told:
+        return Told(
+            self.answered + sample.answered + sample.late,
+            self.broken + sample.failed,
+            self.seconds + seconds,
+        )
+
+
+class Finding(NamedTuple):
+    what: str
+    found: str
+    held: bool
+
+
+class Memory(threading.Thread):
+    """Looks once a second at the anonymous memory of every worker. megabytes: pid -> [(s, MB)]."""
+
+    def __init__(self, server: Running) -> None:
+        super().__init__(daemon=True)
+        self._server = server.server
+        self._ended = threading.Event()
+        self.megabytes: dict[int, list[tuple[float, float]]] = defaultdict(list)
+
+    def run(self) -> None:
+        start = time.monotonic()
+        while not self._ended.wait(1.0):
+            for pid in workers(self._server.pids()):
+                mb = anonymous(pid)
+                if mb is not None:
+                    self.megabytes[pid].append((time.monotonic() - start, mb))
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def workers(pids: list[int]) -> list[int]:
+    """Those that run `homeostat.serving.worker`."""
+    found = []
+    for pid in pids:
+        try:
+            if b"homeostat.serving.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def anonymous(pid: int) -> float | None:
+    """MB of memory that is not a mapped file; None when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in text.splitlines() if line.startswith("RssAnon:")]
+    return int(sizes[0]) * 1024 / 1e6 if sizes else None
+
+
+def grown(points: list[tuple[float, float]]) -> float:
+    """MB per minute after the settling; NaN where it has not been seen for long enough."""
+    settled = [(t, mb) for t, mb in points if t >= points[0][0] + SETTLING]
+    if len(settled) < POINTS:
+        return math.nan
+    return stats.slope([t / 60 for t, _ in settled], [mb for _, mb in settled])[0]
+
+
+def judged(
+    told: Told, counted: dict[str, int], predictions: int, logged: int, growth: dict[int, float]
+) -> list[Finding]:
+    """counted: the server's counters; predictions: rows answered by its count; logged: records
+    without an error in the log; growth: MB per minute by worker."""
+    ended = counted["answered"] + counted["shed"] + counted["failed"]
+    unheard = predictions - told.answered
+    beyond = logged - predictions
+    lost = counted["lost"]
+    steepest = max(growth.values(), default=math.nan)
+    return [
+        Finding(
+            "requests = answered + shed + failed",
+            f"{counted['requests']:,} = {counted['answered']:,} + {counted['shed']:,} + "
+            f"{counted['failed']:,}",
+            counted["requests"] == ended,
+        ),
+        Finding(
+            "answers heard are counted; counted and unheard only by kills",
+            f"{told.answered:,} heard, {predictions:,} counted, {told.broken:,} broken off",
+            0 <= unheard <= told.broken,
+        ),
+        Finding(
+            "predictions counted are in the log; more only by kills",
+            f"{logged:,} records, {beyond:,} more than counted, {lost:,} under way when killed",
+            0 <= beyond <= lost,
+        ),
+        Finding(
+            "records that could not be kept",
+            f"{counted['log_dropped']:,}",
+            counted["log_dropped"] == 0,
+        ),
+        Finding(
+            f"memory of a worker grows by at most {GROWTH:g} MB per minute",
+            f"{steepest:+.2f} (steepest of {len(growth)})"
+            if growth
+            else "not seen for long enough",
+            steepest <= GROWTH,
+        ),
+    ]
+
+
+def soak(minutes: float, n: int, kills: int, console: Console) -> list[Finding]:
+    """Raises NotStarted, TimeoutError."""
+    with tempfile.TemporaryDirectory(prefix="homeostat-soak-") as scratch:
+        folder = Path(scratch)
+        model = models.make(folder / "models")[models.MLP]
+        entry = catalogue.OURS._replace(launch=catalogue.ours_as(ours.KEEPER))
+        one = measure.start(entry, model, folder / "run", sys.executable, n)
+        layout = Layout(folder / "run" / "home")
+        memory = Memory(one)
+        try:
+            heard = total(layout.metrics).globals  # what asking whether it is ready has counted
+            memory.start()
+            told = _ask(one, 60 * minutes, kills, console)
+            memory.stop()
+            counted, predictions = _settled(layout)
+        finally:
+            one.server.stop()
+        for name in ("requests", "answered", "failed", "shed"):
+            counted[name] -= heard[name]
+        console.print(f"{told.answered / told.seconds:,.0f} requests/s; reading the log")
+        slopes = {pid: grown(points) for pid, points in memory.megabytes.items()}
+        steady = {pid: slope for pid, slope in slopes.items() if not math.isnan(slope)}
+        return judged(told, counted, predictions, _logged(layout.home), steady)
+
+
+def _ask(one: Running, seconds: float, kills: int, console: Console) -> Told:
+    """Load in slices; the last ones each lose a worker halfway."""
+    wires = one.entry.wires(Payload("json", 1), one.model.name)
+    assert not isinstance(wires, str)
+    told, slices = Told(0, 0, 0.0), max(kills + 1, round(seconds / SLICE))
+    for k in range(slices):
+        killer = None
+        if slices - k <= kills:
+            killer = threading.Timer(SLICE / 2, _kill, (one,))
+            killer.start()
+        began = time.monotonic()
+        sample = load.closed(one.server.port, wires, HEADLINE, SLICE)
+        told = told.plus(sample, time.monotonic() - began)
+        if killer is not None:
+            killer.join()
+            _await(lambda: len(workers(one.server.pids())) > 0, "a worker after the kill")
+        if k % 6 == 0:
+            console.print(f"{told.seconds:4.0f} s: {told.answered:,} answered", highlight=False)
+    return told
+
+
+def _kill(one: Running) -> None:
+    os.kill(workers(one.server.pids())[0], signal.SIGKILL)
+
+
+def _settled(layout: Layout) -> tuple[dict[str, int], int]:
+    """-> the counters and the rows answered, once nothing is under way."""
+
+    def none_under_way() -> bool:
+        sums = total(layout.metrics).globals
+        return sums["requests"] == sums["answered"] + sums["shed"] + sums["failed"]
+
+    _await(none_under_way, "the end of every request", patience=15.0)
+    found = total(layout.metrics)
+    return dict(found.globals), int(sum(values[0] for values in found.series.values()))
+
+
+def _await(condition: Callable[[], bool], what: str, patience: float = 30.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {patience:g} s for {what}")
+        time.sleep(0.02)
+
+
+def _logged(home: Path) -> int:
+    """Records without an error, once the keeper has put everything into the table."""
+    import polars as pl
+
+    from homeostat.backends.local.ledger import DeltaLedger
+    from homeostat.backends.local.prediction_log import DeltaPredictionLog
+    from homeostat.serving.keeper import Keeper
+
+    keeper = Keeper(home, DeltaPredictionLog(home), DeltaLedger(home / "labels"))
+    try:
+        deadline = time.monotonic() + 300
+        while any(Layout(home).sealed.iterdir()) and time.monotonic() < deadline:
+            keeper.step()
+    finally:
+        keeper.close()
+    table = pl.scan_delta(str(Layout(home).table))
+    return int(table.filter(pl.col("error").is_null()).select(pl.len()).collect().item())
+
+
+def main() -> int:
+    """-> 0 when everything held."""
+    parser = argparse.ArgumentParser(prog="make bench-soak")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=3)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    findings = soak(given.minutes, given.workers, given.kills, console)
+    table = Table("what holds", "found", "held", title=f"Soak of {given.minutes:g} minutes")
+    for finding in findings:
+        style = "green" if finding.held else "red"
+        table.add_row(finding.what, finding.found, "yes" if finding.held else "no", style=style)
+    console.print(table)
+    return 0 if all(finding.held for finding in findings) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
