@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.core.route import Servable
-from homeostat.core.servable import Manifest, file_digest
+from homeostat.core.servable import Field, Manifest, file_digest
 from homeostat.testing.models import tiny_servable
 
 FEATURES = 30
@@ -91,4 +91,4 @@ def _boosted(file: Path, seed: int) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own deprecations
         model.fit(x, y)
-        return convert(FittedModel("lightgbm", model), FEATURES, file)
+        return convert(FittedModel("lightgbm", model), [Field(name) for name in NAMES], file)

@@ -114,7 +114,9 @@ def test_a_tree_ensemble_scores_large_batches_as_it_scores_single_rows(tmp_path:
     from homeostat.training.onnx import convert
 
     model = LGBMClassifier(n_estimators=60, verbose=-1, n_jobs=1).fit(X, Y)
-    output = convert(FittedModel("lightgbm", model), 3, tmp_path / "model.onnx")
+    output = convert(
+        FittedModel("lightgbm", model), [Field(n) for n in "abc"], tmp_path / "model.onnx"
+    )
     digest = file_digest(tmp_path / "model.onnx")
     Manifest("m", ("a", "b", "c"), "model.onnx", digest, output, 0.5).write(tmp_path)
     loaded = load(Servable("1", str(tmp_path), digest))

@@ -194,7 +194,7 @@ def test_a_model_that_answers_differently_is_refused_with_its_worst_row(
     honest = fit.run(logistic, train, {})
     lying = fit.FittedModel("scikit-learn", Lying(honest.model))
     convert = export.convert
-    monkeypatch.setattr(export, "convert", lambda m, width, path: convert(honest, width, path))
+    monkeypatch.setattr(export, "convert", lambda m, fields, path: convert(honest, fields, path))
     with pytest.raises(Refused) as refused:
         make(None, table, tmp_path / "servable", model=lying)
     line = refused.value.line()
@@ -305,3 +305,38 @@ def test_a_full_disk_is_unavailable_and_leaves_what_was_there(table, tmp_path, r
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert np.array_equal(export.score_servable(tmp_path / "s", table), before)
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_model_of_numbers_and_text_is_exported_with_its_columns(tmp_path):
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    random = np.random.default_rng(0)
+    countries = random.choice(["DE", "FR", "IT"], 400)
+    amount = random.normal(size=400)
+    risky = (amount + 2 * (countries == "FR") + random.normal(size=400) > 1).astype(int)
+    table = pl.DataFrame({"amount": amount, "country": countries, "fraud": risky})
+    train = fit.TrainingSet.of(table, ["amount", "country"], "fraud")
+
+    def fit_it(train, params):
+        coded = make_column_transformer(
+            (OneHotEncoder(handle_unknown="ignore"), ["country"]), remainder="passthrough"
+        )
+        return make_pipeline(coded, LogisticRegression()).fit(train.X, train.y)
+
+    model = fit.run(fit_it, train, {})
+    reference = table.with_columns(score=pl.lit(0.5), label=pl.col("fraud"))
+    folder = tmp_path / "servable"
+    manifest = export.export(
+        model, train.features, train.X, folder, name="m", threshold=0.5, reference=reference
+    )
+    assert manifest.inputs == ("amount", "country")
+    assert [f.datatype for f in manifest.columns] == ["FP32", "BYTES"]
+    assert Manifest.read(folder) == manifest
+    assert pl.read_parquet(folder / REFERENCE).columns == ["amount", "score", "label"]
+    unseen = pl.DataFrame({"country": ["FR", "XX", None], "amount": [0.0, 0.0, 0.0]})
+    scores = export.score_servable(folder, unseen)
+    assert scores == pytest.approx(fit.score(model, fit.inputs_of(unseen, manifest.inputs)))
+    assert scores[0] > scores[1]

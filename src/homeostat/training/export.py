@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
 from homeostat.core.servable import REFERENCE, Manifest, file_digest
-from homeostat.training.fit import Features, FittedModel, matrix, positive, score
+from homeostat.training.fit import FittedModel, Inputs, fields_of, inputs_of, positive, score
 from homeostat.training.onnx import convert
 
 MODEL = "model.onnx"
@@ -30,7 +30,7 @@ _BATCH = 50_000
 def export(
     model: FittedModel,
     features: Sequence[str],
-    X: Features,
+    X: Inputs,
     folder: Path,
     *,
     name: str,
@@ -40,11 +40,12 @@ def export(
     """Write `model.onnx`, `servable.json` and `reference.parquet` into `folder`, which appears
     whole or not at all (one that is there is replaced).
 
-    X: rows to compare the exported model and the original on, (n, d) float32, n > 0. reference:
-    rows with columns `features`, `score` and `label` (the last two null in rows that the model
-    was fitted on); at most REFERENCE_ROWS of it are kept, drawn with a fixed seed. Raises
-    Refused, showing the worst row, when a score differs by more than TOLERANCE, BadInput when
-    the model cannot be expressed in ONNX, and Unavailable when the disk is full.
+    X: rows to compare the exported model and the original on, n > 0. reference: rows with columns
+    `features` (of which those that are numbers are kept), `score` and `label` (the last two null
+    in rows that the model was fitted on); at most REFERENCE_ROWS of it are kept, drawn with a
+    fixed seed. Raises Refused, showing the worst row, when a score differs by more than
+    TOLERANCE, BadInput when the model cannot be expressed in ONNX, and Unavailable when the disk
+    is full.
     """
     if len(X) == 0:
         raise BadInput("there are no rows to compare the exported model with the original on")
@@ -52,7 +53,9 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        output = convert(model, len(features), partial / MODEL)
+        fields = fields_of(X, features)
+        plain = all(field.plain for field in fields)
+        output = convert(model, fields, partial / MODEL)
         manifest = Manifest(
             name=name,
             inputs=tuple(features),
@@ -60,12 +63,14 @@ def export(
             digest=file_digest(partial / MODEL),
             output=output,
             threshold=threshold,
+            columns=() if plain else fields,
         )
         check_parity(score(model, X), _run(partial, manifest, X), X, features)
         manifest.write(partial)
         # through memory: Polars would tell of a full disk as of a malformed file
         parquet = io.BytesIO()
-        _reference(reference, features).write_parquet(parquet)
+        numbers = [field.name for field in fields if field.plain]
+        _reference(reference, numbers).write_parquet(parquet)
         (partial / REFERENCE).write_bytes(parquet.getvalue())
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
@@ -84,16 +89,17 @@ def export(
 def check_parity(
     original: NDArray[np.float64],
     exported: NDArray[np.float64],
-    X: Features,
+    X: Inputs,
     features: Sequence[str],
 ) -> None:
-    """Raises Refused when the scores (n,) of the same rows X (n, d) differ beyond TOLERANCE."""
+    """Raises Refused when the scores (n,) of the same n rows X differ beyond TOLERANCE."""
     apart = np.abs(original - exported)
     apart[np.isnan(apart)] = np.inf  # an answer that is no number agrees with nothing
     worst = int(np.argmax(apart))
     if apart[worst] <= TOLERANCE:
         return
-    row = ", ".join(f"{f}={v:.9g}" for f, v in zip(features, X[worst], strict=True))
+    values = X[worst] if isinstance(X, np.ndarray) else X.iloc[worst].tolist()
+    row = ", ".join(f"{f}={_shown(v)}" for f, v in zip(features, values, strict=True))
     raise Refused(
         f"the exported model does not answer as the original does: "
         f"{int((apart > TOLERANCE).sum()):,} of {len(apart):,} test rows differ by more than "
@@ -105,10 +111,14 @@ def check_parity(
     )
 
 
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
 def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
     """Scores (n,) that the servable in `folder` gives to the rows of `frame`.
 
-    `frame` has a numeric column for each of the manifest's inputs. Raises NotFound, Damaged
+    `frame` has a column for each of the manifest's inputs. Raises NotFound, Damaged
     (the model is not the one in the manifest), BadInput.
     """
     try:
@@ -126,10 +136,10 @@ def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
             found=file_digest(path) if path.exists() else "no file",
             remedy="register the model again from its run",
         )
-    return _run(folder, manifest, matrix(frame, manifest.inputs))
+    return _run(folder, manifest, inputs_of(frame, manifest.inputs))
 
 
-def _run(folder: Path, manifest: Manifest, X: Features) -> NDArray[np.float64]:
+def _run(folder: Path, manifest: Manifest, X: Inputs) -> NDArray[np.float64]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -138,8 +148,14 @@ def _run(folder: Path, manifest: Manifest, X: Features) -> NDArray[np.float64]:
         str(folder / manifest.file), options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
+
+    def feeds(rows: Inputs) -> dict[str, NDArray[Any]]:
+        if isinstance(rows, np.ndarray):
+            return {name: rows}
+        return {column: rows[column].to_numpy().reshape(-1, 1) for column in manifest.inputs}
+
     parts: list[NDArray[Any]] = [
-        positive(np.asarray(session.run([manifest.output], {name: X[at : at + _BATCH]})[0]))
+        positive(np.asarray(session.run([manifest.output], feeds(X[at : at + _BATCH]))[0]))
         for at in range(0, len(X), _BATCH)
     ]
     return np.concatenate(parts) if parts else np.empty(0)

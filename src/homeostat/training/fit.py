@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -16,19 +16,29 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput
+from homeostat.core.servable import Field
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXT = (pl.String, pl.Categorical, pl.Enum)
 
 Features = NDArray[np.float32]
+Inputs: TypeAlias = "Features | pd.DataFrame"
+"""Rows as the model takes them: a matrix (n, d), or, where some features are text, a pandas table
+with a float32 column per number and a column of `str` per text."""
 
 
 class TrainingSet(msgspec.Struct, frozen=True):
     """What `fit` is given.
 
-    X: (n, d) float32, NaN where a value is missing. y: (n,) int8, 0 or 1. features: the d names
-    of X's columns. frame: the same rows with every column of the transformed table. seed: of
-    `training.seed`; random, numpy and keras are seeded with it already.
+    X: (n, d) float32, NaN where a value is missing; where some features are text, a pandas table
+    with these columns. y: (n,) int8, 0 or 1. features: the d names of X's columns. frame: the
+    same rows with every column of the transformed table. seed: of `training.seed`; random, numpy
+    and keras are seeded with it already.
     """
 
-    X: Features
+    X: Inputs
     y: NDArray[np.int8]
     features: tuple[str, ...]
     frame: pl.DataFrame
@@ -47,7 +57,7 @@ class TrainingSet(msgspec.Struct, frozen=True):
                 found=", ".join(str(v) for v in frame[label].unique(maintain_order=True)[:5]),
             )
         y = labels.cast(pl.Int8).to_numpy()
-        return cls(matrix(frame, features), y, tuple(features), frame, seed)
+        return cls(inputs_of(frame, features), y, tuple(features), frame, seed)
 
 
 class FittedModel(msgspec.Struct, frozen=True):
@@ -85,6 +95,29 @@ def matrix(frame: pl.DataFrame, features: Sequence[str]) -> Features:
             remedy="clip it in the transform, or make it null where it is not defined",
         )
     return np.ascontiguousarray(X, dtype=np.float32)
+
+
+def inputs_of(frame: pl.DataFrame, features: Sequence[str]) -> Inputs:
+    """Columns of a table as a model takes them; a text that is null becomes "". Raises BadInput."""
+    schema = frame.schema
+    text = [f for f in features if f in schema and schema[f] in _TEXT]
+    if not text:
+        return matrix(frame, features)
+    import pandas as pd
+
+    numbers = [f for f in features if f not in text]
+    values = matrix(frame, numbers)
+    columns: dict[str, NDArray[Any]] = {f: values[:, i] for i, f in enumerate(numbers)}
+    for name in text:
+        columns[name] = frame[name].cast(pl.String).fill_null("").to_numpy().astype(object)
+    return pd.DataFrame({name: columns[name] for name in features})
+
+
+def fields_of(X: Inputs, features: Sequence[str]) -> tuple[Field, ...]:
+    """Name and datatype of each column of X."""
+    if isinstance(X, np.ndarray):
+        return tuple(Field(name) for name in features)
+    return tuple(Field(n, "BYTES" if X[n].dtype == object else "FP32") for n in features)
 
 
 def run(
@@ -134,8 +167,8 @@ def seed_everything(seed: int) -> None:
         sys.modules["keras"].utils.set_random_seed(seed % 2**32)
 
 
-def score(fitted: FittedModel, X: Features) -> NDArray[np.float64]:
-    """Probability of class 1 for each row of X (n, d) float32; shape (n,)."""
+def score(fitted: FittedModel, X: Inputs) -> NDArray[np.float64]:
+    """Probability of class 1 for each of the n rows of X; shape (n,)."""
     if fitted.kind == "keras":
         found = np.asarray(fitted.model.predict(X, batch_size=8192, verbose=0))
     else:

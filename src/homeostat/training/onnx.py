@@ -1,4 +1,5 @@
-"""Models as ONNX: a float32 input (n, d), one output with the probabilities.
+"""Models as ONNX: a float32 input (n, d), or an input per column where some are text; one output
+with the probabilities.
 
 scikit-learn goes through skl2onnx, with LightGBM's and XGBoost's converters registered there so
 that they also work inside a Pipeline; Keras exports itself.
@@ -16,19 +17,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homeostat.core.errors import BadInput
+from homeostat.core.servable import Field
 from homeostat.training.fit import FittedModel
 
 _OPTIONS = {"zipmap": [False, True, "columns"], "nocl": [False, True]}
 _OPSETS = {"": 18, "ai.onnx.ml": 3}  # what LightGBM's and XGBoost's converters know
 
 
-def convert(fitted: FittedModel, width: int, path: Path) -> str:
-    """Write the model with `width` features to `path`; -> name of the output with the scores,
-    (n, 2) or (n, 1). Raises BadInput when it has no form in ONNX, with what to do instead."""
+def convert(fitted: FittedModel, fields: Sequence[Field], path: Path) -> str:
+    """Write the model with these inputs to `path`; -> name of the output with the scores, (n, 2)
+    or (n, 1). All numbers: one input (n, d); else one input (n, 1) per field. Raises BadInput when
+    it has no form in ONNX, with what to do instead."""
     try:
         if fitted.kind == "keras":
             return _keras(fitted.model, path)
-        return _scikit_learn(fitted.model, width, path)
+        return _scikit_learn(fitted.model, fields, path)
     except (BadInput, MemoryError, OSError):
         raise
     except Exception as error:  # converters raise whatever their library raised
@@ -48,14 +51,18 @@ def _named(model: Any) -> str:
     return " > ".join(type(step).__name__ for _, step in steps)
 
 
-def _scikit_learn(model: Any, width: int, path: Path) -> str:
+def _scikit_learn(model: Any, fields: Sequence[Field], path: Path) -> str:
     from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
+    kinds = {"FP32": FloatTensorType, "BYTES": StringTensorType}
+    types = [(field.name, kinds[field.datatype]([None, 1])) for field in fields]
+    if all(field.plain for field in fields):
+        types = [("input", FloatTensorType([None, len(fields)]))]
     _register_converters()
     proto = to_onnx(
         model,
-        initial_types=[("input", FloatTensorType([None, width]))],
+        initial_types=types,
         options={"zipmap": False},
         target_opset=_OPSETS,
     )

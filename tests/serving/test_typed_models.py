@@ -1,0 +1,124 @@
+"""Models with text among their inputs and outputs beside the score, from file to log."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from homeostat.core.route import Route, Servable
+from homeostat.core.servable import Field, Manifest, file_digest
+
+from .conftest import Plane
+
+pytestmark = pytest.mark.slow
+
+EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def two_outputs(folder: Path) -> Servable:
+    """score = sigmoid(amount); `where` = the country as it came; `double` = 2 * amount."""
+    from onnx import TensorProto, helper, save
+
+    folder.mkdir(parents=True)
+    number, text = TensorProto.FLOAT, TensorProto.STRING
+    graph = helper.make_graph(
+        [
+            helper.make_node("Sigmoid", ["amount"], ["p"]),
+            helper.make_node("Identity", ["country"], ["where"]),
+            helper.make_node("Add", ["amount", "amount"], ["double"]),
+        ],
+        "typed",
+        [
+            helper.make_tensor_value_info("amount", number, [None, 1]),
+            helper.make_tensor_value_info("country", text, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("p", number, [None, 1]),
+            helper.make_tensor_value_info("where", text, [None, 1]),
+            helper.make_tensor_value_info("double", number, [None, 1]),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, ir_version=9, opset_imports=opsets), str(folder / "model.onnx"))
+    digest = file_digest(folder / "model.onnx")
+    Manifest(
+        "m",
+        ("amount", "country"),
+        "model.onnx",
+        digest,
+        "p",
+        0.5,
+        columns=(Field("amount"), Field("country", "BYTES")),
+        results=(Field("where", "BYTES"), Field("double")),
+    ).write(folder)
+    return Servable("1", str(folder), digest)
+
+
+def test_text_goes_in_and_further_outputs_come_out_and_both_are_logged(served: Plane) -> None:
+    served.plane.publish(Route("m", 1, two_outputs(served.home / "models" / "1")))
+    served.start()
+    rows = [{"amount": 0, "country": "FR"}, {"amount": 2.5, "country": "Åland"}]
+    answer = served.client.post("/v1/models/m:predict", json={"instances": rows, "id": "x"}).json()
+    assert answer["predictions"][0] == pytest.approx({"score": 0.5, "where": "FR", "double": 0.0})
+    assert answer["predictions"][1]["where"] == "Åland"
+    inputs = [
+        {"name": "amount", "shape": [1], "datatype": "FP32", "data": [1.0]},
+        {"name": "country", "shape": [1], "datatype": "BYTES", "data": ["DE"]},
+    ]
+    tensors = served.client.post("/v2/models/m/infer", json={"inputs": inputs, "id": "y"}).json()
+    outputs = {t["name"]: t["data"] for t in tensors["outputs"]}
+    assert outputs["where"] == ["DE"]
+    assert outputs["double"] == [2.0]
+    logged = served.log.read("m", *EVER).sort("id")
+    assert logged["id"].to_list() == ["x/0", "x/1", "y"]
+    assert logged["features"].to_list() == [[0.0], [2.5], [1.0]]
+    countries = [json.loads(text)["country"] for text in logged["inputs"]]
+    assert countries == ["FR", "Åland", "DE"]
+
+
+def test_a_wrong_type_is_refused_and_spoils_no_other(served: Plane) -> None:
+    served.plane.publish(Route("m", 1, two_outputs(served.home / "models" / "1")))
+    served.start()
+    for row in ({"amount": "x", "country": "FR"}, {"amount": 1, "country": 7}, {"amount": 1}):
+        answer = served.client.post("/v1/models/m:predict", json={"instances": [row]})
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+    fine = {"instances": [{"amount": 1, "country": ""}]}
+    assert served.client.post("/v1/models/m:predict", json=fine).is_success
+
+
+def test_a_pipeline_with_categories_serves_what_it_was_fitted_to_say(served: Plane) -> None:
+    import numpy as np
+    import polars as pl
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    from homeostat.training import export, fit
+
+    random = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {"amount": random.normal(size=300), "country": random.choice(["DE", "FR"], 300)}
+    ).with_columns(fraud=(pl.col("amount") + (pl.col("country") == "FR") > 0.5).cast(int))
+    train = fit.TrainingSet.of(table, ["amount", "country"], "fraud")
+    coded = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["country"]), remainder="passthrough"
+    )
+    model = fit.FittedModel(
+        "scikit-learn", make_pipeline(coded, LogisticRegression()).fit(train.X, train.y)
+    )
+    reference = table.with_columns(score=pl.lit(0.5), label=pl.col("fraud"))
+    folder = served.home / "models" / "1"
+    folder.parent.mkdir(parents=True)
+    manifest = export.export(
+        model, train.features, train.X, folder, name="m", threshold=0.5, reference=reference
+    )
+    served.plane.publish(Route("m", 1, Servable("1", str(folder), manifest.digest)))
+    served.start()
+    rows = table.head(50).select("amount", "country").to_dicts()
+    answer = served.client.post("/v1/models/m:predict", json={"instances": rows}).json()
+    assert answer["predictions"] == pytest.approx(fit.score(model, train.X[:50]), abs=1e-5)
