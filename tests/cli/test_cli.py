@@ -246,3 +246,15 @@ def test_the_reference_names_every_command() -> None:
         assert command.hidden or f"`{command.name}" in page, command.name
     for group in cli.app.registered_groups:
         assert f"`{group.name} " in page
+
+
+def test_check_finds_targets_that_cannot_be_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition = folder / "homeostat.yaml"
+    text = definition.read_text().replace("notify: [console]", 'notify: [console, "http://a:b/"]')
+    definition.write_text(text)
+    assert cli.run(["-C", str(folder), "check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "$.monitoring.notify[1]: http://a is not an address" in line
+    assert "homeostat.yaml:" in line

@@ -130,6 +130,84 @@ class TestAlertmanager(NotifierContract):
         assert datetime.fromisoformat(begun["endsAt"]) > now
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+class TestService(NotifierContract):
+    """Apprise, through a service that needs no account."""
+
+    @pytest.fixture
+    def notifier(self, receiver: Receiver) -> Any:
+        pytest.importorskip("apprise")
+        return notify.notifier([f"json://{receiver.address}/hook"])
+
+    @pytest.fixture
+    def told(self, receiver: Receiver) -> Callable[[], list[str]]:
+        return lambda: [
+            body["title"].removeprefix("fraud-detector: ") for _, body in receiver.posts
+        ]
+
+    @pytest.fixture
+    def outage(self, receiver: Receiver) -> Callable[[], None]:
+        return lambda: setattr(receiver, "status", 500)
+
+    def test_the_message_says_whom_it_is_about_and_how_bad_it_is(
+        self, notifier: Any, receiver: Receiver
+    ) -> None:
+        notifier.send(NOTICE)
+        over = msgspec.structs.replace(NOTICE, key="quality@x/resolved", severity="info")
+        notifier.send(over)
+        ((path, begun), (_, ended)) = receiver.posts
+        assert path == "/hook"
+        assert (begun["title"], begun["message"]) == ("fraud-detector: harm", NOTICE.text)
+        assert (begun["type"], ended["type"]) == ("failure", "success")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "console",
+        "alertmanager",
+        "alertmanager+https://anna:secret@alerts.example.com/prefix",
+        "https://example.com/hook",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#ops",
+        "workflow://prod-01.example.com:443/workflow/signature",
+        "pagerduty://IntegrationKey@ApiKey",
+        "mailtos://anna:secret@example.com?to=ops@example.com",
+    ],
+)
+def test_what_people_use_is_a_target(url: str) -> None:
+    pytest.importorskip("apprise")
+    assert list(notify.mistakes([url])) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "https://host:port/hook",
+        "https://[::1/hook",
+        "https://exa mple.com",
+        "alertmanager+http://",
+        "alertmanager+ftp://host",
+        "slack://secret",
+        "secret-word",
+    ],
+)
+def test_what_is_no_target_is_told_without_its_secrets(url: str) -> None:
+    pytest.importorskip("apprise")
+    ((place, error),) = notify.mistakes(["console", url])
+    assert place == 1
+    assert error.path == "$.monitoring.notify[1]"
+    assert "://secret" not in error.line()
+    assert "\n" not in error.line()
+
+
+def test_the_address_of_alertmanager_has_to_be_one() -> None:
+    ((_, error),) = notify.mistakes(["alertmanager"], "localhost:9093")
+    assert "ALERTMANAGER_URL is not an address" in error.line()
+
+
 def test_the_console_tells_in_one_line() -> None:
     stream = io.StringIO()
     notify.Console(stream).send(Notice("k", "a\ntitle", "and\n text", "info", NOTICE.at))
@@ -171,13 +249,6 @@ def test_what_is_no_service_is_bad_input() -> None:
     pytest.importorskip("apprise")
     with pytest.raises(BadInput, match="not a notification URL"):
         notify.notifier(["nonsense://"])
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_service_is_told_by_its_url(receiver: Receiver) -> None:
-    pytest.importorskip("apprise")
-    notify.notifier([f"json://{receiver.address}/x"]).send(NOTICE)
-    assert receiver.posts[0][1]["title"] == "fraud-detector: harm"
 
 
 def test_a_service_without_its_package_says_how_to_get_it(
