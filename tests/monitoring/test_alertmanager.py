@@ -109,12 +109,15 @@ def test_alerts_of_one_cause_are_one_group(running: str, model: str) -> None:
     target = notify.notifier(["alertmanager"], running)
     target.send(about(model))
     target.send(about(model, key="quality@y"))
-    target.send(about(model, key="data@x", severity="warning"))
+    data = about(model, key="data@x", severity="warning", incident="quality@x")
+    target.send(data)
     groups = httpx.get(f"{running}/api/v2/alerts/groups").json()
     sizes = {
         g["labels"]["kind"]: len(g["alerts"]) for g in groups if g["labels"].get("model") == model
     }
     assert sizes == {"quality": 2, "data": 1}
+    incidents = [a["labels"]["incident"] for a in seen(running, model)]
+    assert sorted(incidents) == ["quality@x", "quality@x", "quality@y"]
 
 
 def test_a_silence_holds_over_renewals(running: str, model: str) -> None:
@@ -181,7 +184,9 @@ def test_an_open_alert_is_renewed_each_minute_and_comes_back_after_a_restart(mod
 def test_an_escalation_ends_the_milder_alert(running: str, model: str) -> None:
     target = notify.notifier(["alertmanager"], running)
     target.send(about(model, severity="warning"))
-    target.renew([about(model, severity="critical")])
+    # by another process, which cannot know what it was before
+    target = notify.notifier(["alertmanager"], running)
+    target.send(about(model, severity="critical"))
     assert [a["labels"]["severity"] for a in seen(running, model)] == ["critical"]
     target.send(over(about(model, severity="critical")))
     assert seen(running, model) == []

@@ -6,7 +6,6 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -101,33 +100,6 @@ class TestWebhook(NotifierContract):
                 },
             )
         ]
-
-
-class TestAlertmanager(NotifierContract):
-    @pytest.fixture
-    def notifier(self, receiver: Receiver) -> Any:
-        return notify.notifier([f"alertmanager://{receiver.address}"])
-
-    @pytest.fixture
-    def told(self, receiver: Receiver) -> Callable[[], list[str]]:
-        return lambda: [a["annotations"]["summary"] for _, body in receiver.posts for a in body]
-
-    @pytest.fixture
-    def outage(self, receiver: Receiver) -> Callable[[], None]:
-        return lambda: setattr(receiver, "status", 500)
-
-    def test_a_resolved_notice_ends_the_alert_it_names(
-        self, notifier: Any, receiver: Receiver
-    ) -> None:
-        notifier.send(NOTICE)
-        over = Notice("quality@x/resolved", "over", "fine", "info", NOTICE.at, was="critical")
-        notifier.send(msgspec.structs.replace(over, model=NOTICE.model, since=NOTICE.since))
-        (path, [begun]), (_, [ended]) = receiver.posts
-        assert path == "/api/v2/alerts"
-        assert begun["labels"] == ended["labels"]
-        now = datetime.now(UTC)
-        assert datetime.fromisoformat(ended["endsAt"]) <= now
-        assert datetime.fromisoformat(begun["endsAt"]) > now
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

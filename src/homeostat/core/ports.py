@@ -161,7 +161,8 @@ RESOLVED = "/resolved"
 class Notice(msgspec.Struct, frozen=True):
     """Something a person should know. key: the same for repetitions of the same notice; the end
     of an alert has the alert's key with RESOLVED behind it. model: whom it is about. since: when
-    what it tells of began. was: at the end of an alert, the severity that it had."""
+    what it tells of began. was: at the end of an alert, the severity that it had. incident: the
+    key of the first alert of the same cause; empty: its own."""
 
     key: str
     title: str
@@ -171,6 +172,7 @@ class Notice(msgspec.Struct, frozen=True):
     model: str = ""
     since: datetime | None = None
     was: str = ""
+    incident: str = ""
 
     @property
     def alert(self) -> str:

@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
 from homeostat.core.errors import BadInput, Unavailable
-from homeostat.core.ports import Notice, Notifier
+from homeostat.core.ports import RESOLVED, Notice, Notifier
 
 TIMEOUT = 5.0
 ALERTMANAGER = "http://localhost:9093"
@@ -23,6 +25,7 @@ RENEWED = timedelta(minutes=1)
 """How often Alertmanager hears of an open alert: it keeps alerts in memory only."""
 LASTS = timedelta(days=1)
 """An alert that is not renewed ends after this long; a loop that is down does not end it."""
+SEVERITIES = ("critical", "warning", "info")
 EXPECTED = (
     "console, alertmanager, alertmanager+http(s)://host:port, http(s)://... or the URL of a "
     "service of Apprise (https://github.com/caronc/apprise/wiki)"
@@ -68,31 +71,28 @@ class Webhook:
 
 class Alertmanager:
     """POSTs to the v2 API. An alert is known there by its labels: alertname, model, severity,
-    kind and incident, its key. now: the machine's time, in which Alertmanager lives whatever the
+    kind and incident. now: the machine's time, in which Alertmanager lives whatever the
     loop's clock shows."""
 
     def __init__(self, url: str, now: Callable[[], datetime] | None = None) -> None:
         self._url = _web(url).rstrip("/") + "/api/v2/alerts"
         self._now = now or (lambda: datetime.now(UTC))
         self._renewed: datetime | None = None
-        self._open: dict[str, dict[str, Any]] = {}  # key of an alert -> as it was posted last
 
     def send(self, notice: Notice) -> None:
-        alert = self._alert(notice)
-        self._post([*self._outdated([(notice.alert, alert)]), alert])
-        if notice.over:
-            self._open.pop(notice.alert, None)
-        else:
-            self._open[notice.alert] = alert
+        # an escalation is another alert there: whatever it was before is over
+        key, severity = notice.alert + RESOLVED, notice.was or notice.severity
+        others = [s for s in SEVERITIES if s != severity]
+        ends = [self._alert(msgspec.structs.replace(notice, key=key, was=s)) for s in others]
+        _post(self._url, [self._alert(notice), *ends])
 
     def renew(self, alerts: Sequence[Notice]) -> None:
         now = self._now()
         if self._renewed is not None and now < self._renewed + RENEWED:
             return
-        renewed = [(notice.alert, self._alert(notice)) for notice in alerts]
-        if renewed:
-            self._post([*self._outdated(renewed), *(alert for _, alert in renewed)])
-        self._renewed, self._open = now, dict(renewed)
+        if alerts:
+            _post(self._url, [self._alert(notice) for notice in alerts])
+        self._renewed = now
 
     def _alert(self, notice: Notice) -> dict[str, Any]:
         now = self._now()
@@ -102,7 +102,7 @@ class Alertmanager:
             "model": notice.model,
             "severity": notice.was or notice.severity,
             "kind": kind,
-            "incident": notice.alert,
+            "incident": notice.incident or notice.alert,
         }
         return {
             "labels": {name: value for name, value in labels.items() if value},
@@ -115,19 +115,6 @@ class Alertmanager:
             "startsAt": min(notice.since or now, now).isoformat(),
             "endsAt": (now if notice.over else now + LASTS).isoformat(),
         }
-
-    def _outdated(self, alerts: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-        """The ends of alerts whose labels have changed since: an escalation is another alert."""
-        ended = self._now().isoformat()
-        before = [(self._open.get(key), alert) for key, alert in alerts]
-        return [
-            {**old, "endsAt": ended}
-            for old, alert in before
-            if old is not None and old["labels"] != alert["labels"]
-        ]
-
-    def _post(self, alerts: list[dict[str, Any]]) -> None:
-        _post(self._url, alerts)
 
 
 class Service:
