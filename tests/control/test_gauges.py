@@ -93,6 +93,13 @@ def test_an_estimate_has_a_name_of_its_own_and_is_missing_where_it_was_withdrawn
     assert found["homeostat_estimate_standing", "1", "withdrawn"] == 1
 
 
+def test_a_guard_is_shown_as_it_is_now_and_not_as_it_was_recorded() -> None:
+    before, now = (Verdict("quality", Outcome.INCONCLUSIVE, "", figure=f, n=9) for f in (0.2, 0.1))
+    state = fold(Started("r", "2", "1", project().rollout), Judged("r", (before,), ""))
+    found = shown(state, evidence={"2": (now,)})
+    assert found["homeostat_guard_harm", "2", "quality"] == 0.1
+
+
 def test_each_challenger_of_an_experiment_has_its_guards() -> None:
     plan = msgspec.structs.replace(project().rollout, strategy="experiment", share=20.0)
     guard = Verdict("quality", Outcome.PASS, "", figure=0.2, n=9)

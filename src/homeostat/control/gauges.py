@@ -7,7 +7,7 @@ restart. Times are of the loop's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -66,7 +66,7 @@ HELP = {
     "homeostat_rollout_percent": "The candidate's share of the requests, in percent.",
     "homeostat_rollouts_total": "Rollouts that ended.",
     "homeostat_guard_harm": "How much worse the candidate is, in the guard's unit (latency: a"
-    " ratio), when it was last recorded.",
+    " ratio).",
     "homeostat_guard_harm_low": "Lower bound of homeostat_guard_harm.",
     "homeostat_guard_harm_high": "Upper bound of homeostat_guard_harm.",
     "homeostat_guard_limit": "Declared: the harm that is tolerated.",
@@ -99,17 +99,20 @@ def gauges(
     project: Project,
     *,
     now: datetime,
+    evidence: Mapping[str, tuple[Verdict, ...]] | None = None,
     labels: Labels | None = None,
     problems: int = 0,
 ) -> list[Gauge]:
-    """labels: of the last window, None where nobody looked. problems: of this turn."""
+    """evidence: this turn's verdicts on each version that the rollout tries; those that were last
+    recorded where None. labels: of the last window, None where nobody looked. problems: how many
+    this turn had."""
     found = [
         _gauge("homeostat_loop_last_tick_timestamp_seconds", now.timestamp()),
         _gauge("homeostat_loop_problems", problems),
         *_declared(project),
         *_alerts(state),
         *_training(state, project, now),
-        *_rollout(state),
+        *_rollout(state, evidence or {}),
     ]
     if state.window is not None:
         found += _window(state.window, project)
@@ -220,7 +223,7 @@ def _training(state: State, project: Project, now: datetime) -> Iterator[Gauge]:
     yield _gauge("homeostat_training_running", state.open_run is not None)
 
 
-def _rollout(state: State) -> Iterator[Gauge]:
+def _rollout(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Iterator[Gauge]:
     if state.champion is not None:
         yield _gauge("homeostat_champion_info", 1, version=state.champion)
     ended = dict.fromkeys((Phase.PROMOTED.value, Phase.ROLLED_BACK.value), 0)
@@ -232,15 +235,15 @@ def _rollout(state: State) -> Iterator[Gauge]:
     for phase in Phase:
         holds = phase is rollout.phase
         yield _gauge("homeostat_rollout_phase", holds, candidate=rollout.candidate, phase=phase)
-    yield from _tried(rollout)
-
-
-def _tried(rollout: Rollout) -> Iterator[Gauge]:
-    """The candidate, or every challenger that is still in an experiment."""
-    tried = {t.version: t.verdicts for t in rollout.active} if rollout.live else {}
-    for version, verdicts in (tried or {rollout.candidate: rollout.verdicts}).items():
+    for version, recorded in _tried(rollout).items():
         yield _gauge("homeostat_rollout_percent", rollout.percent, candidate=version)
-        yield from _guards(version, verdicts)
+        yield from _guards(version, evidence.get(version, recorded))
+
+
+def _tried(rollout: Rollout) -> dict[str, tuple[Verdict, ...]]:
+    """The candidate, or every challenger that is still in an experiment, as last recorded."""
+    tried = {t.version: t.verdicts for t in rollout.active} if rollout.live else {}
+    return tried or {rollout.candidate: rollout.verdicts}
 
 
 def _guards(version: str, verdicts: tuple[Verdict, ...]) -> Iterator[Gauge]:

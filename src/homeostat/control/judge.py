@@ -17,6 +17,9 @@ from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import Promoted, Retired, RolledBack, Rollout, Stepped
 from homeostat.rollout.observations import observe
 
+Evidence = dict[str, tuple[Verdict, ...]]
+"""Version -> a verdict per guard."""
+
 
 def unservable(platform: Platform, rollout: Rollout) -> list[LoopEvent]:
     """What follows from candidates that the data plane cannot load; [] when nothing does.
@@ -31,10 +34,14 @@ def unservable(platform: Platform, rollout: Rollout) -> list[LoopEvent]:
     return _out(rollout, reasons)
 
 
-def judge(platform: Platform, rollout: Rollout, now: datetime) -> list[LoopEvent]:
-    """The rollout's next events, on everything that happened since it started."""
+def evidence(platform: Platform, rollout: Rollout, now: datetime) -> Evidence:
+    """What everything that happened since the rollout started says of each version tried."""
     log, labels = _records(platform, rollout, now)
-    found = {c: _verdicts(platform, rollout, c, log, labels, now) for c in _tried(rollout)}
+    return {c: _verdicts(platform, rollout, c, log, labels, now) for c in _tried(rollout)}
+
+
+def judge(platform: Platform, rollout: Rollout, found: Evidence, now: datetime) -> list[LoopEvent]:
+    """The rollout's next events, on its `evidence`."""
     events = decide_on(rollout, found, now)
     gone = _withdrawn(platform, rollout, events)
     return _out(rollout, gone) or events
@@ -50,9 +57,7 @@ def blind(rollout: Rollout, error: HomeostatError, now: datetime) -> list[LoopEv
     return decide_on(rollout, dict.fromkeys(_tried(rollout), nothing), now)
 
 
-def decide_on(
-    rollout: Rollout, found: dict[str, tuple[Verdict, ...]], now: datetime
-) -> list[LoopEvent]:
+def decide_on(rollout: Rollout, found: Evidence, now: datetime) -> list[LoopEvent]:
     """found: the verdicts of every version that is tried."""
     if rollout.trials:
         return [*decide_experiment(rollout, found, now)]

@@ -73,6 +73,7 @@ class Controller:
         self._aliased: tuple[str | None, str | None] | None = None
         self._profiles = Profiles(platform)
         self._labels: tuple[datetime, Labels] | None = None
+        self._evidence: tuple[str, judge.Evidence] | None = None  # of the rollout with this id
 
     def state(self) -> State:
         """Everything that was decided up to now."""
@@ -163,7 +164,9 @@ class Controller:
         if rollout is None:
             return
         try:
-            events = judge.judge(self.platform, rollout, draft.at)
+            found = judge.evidence(self.platform, rollout, draft.at)
+            self._evidence = rollout.id, found
+            events = judge.judge(self.platform, rollout, found, draft.at)
         except HomeostatError as error:
             draft.add(judge.blind(rollout, error, draft.at))
             raise
@@ -249,7 +252,18 @@ class Controller:
     def _show(self, state: State, problems: int) -> None:
         now, project = self.platform.clock.now(), self.platform.project
         labels = self._labels[1] if self._labels else None
-        self.platform.plane.show(gauges(state, project, now=now, labels=labels, problems=problems))
+        rollout, found = self._evidence or (None, None)
+        live = state.live_rollout is not None and state.live_rollout.id == rollout
+        self.platform.plane.show(
+            gauges(
+                state,
+                project,
+                now=now,
+                evidence=found if live else None,
+                labels=labels,
+                problems=problems,
+            )
+        )
 
 
 def _attempt(step: Callable[[], None], problems: list[str]) -> None:
