@@ -122,6 +122,13 @@ def test_tritons_http_client(both: Any) -> None:
                 assert list(back) == list(expected), (datatype, back, array)
 
         refused(lambda: client.infer("none", [given]), "no model 'none'")
+        client.unload_model("echo")
+        assert not client.is_model_ready("echo")
+        states = {(e["name"], e["state"]) for e in client.get_model_repository_index()}
+        assert states == {("m", "READY"), ("echo", "UNAVAILABLE")}, states
+        client.load_model("echo")
+        refused(lambda: client.load_model("echo", config="{}"), "as it was registered", "400")
+        refused(lambda: client.load_model("none"), "no model 'none'", "404")
         bad = tensor("input", np.zeros((1, 3), np.float32), "FP32", True)
         refused(lambda: client.infer("m", [bad]), "wrong number of features", "400")
         wanted = [triton.InferRequestedOutput("other")]
@@ -177,6 +184,9 @@ def test_tritons_grpc_client(both: Any) -> None:
             assert list(answer.as_numpy(f"out_{datatype.lower()}")) == list(array), datatype
         only = client.infer("echo", inputs, outputs=[triton.InferRequestedOutput("out_int8")])
         assert [t.name for t in only.get_response().outputs] == ["out_int8"]
+
+        client.unload_model("echo")
+        client.load_model("echo")
 
         # typed contents, which the client does not send by itself
         from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -274,6 +284,13 @@ def test_kserves_client_over_rest_and_grpc(both: Any) -> None:
                 assert np.allclose(answer.outputs[0].as_numpy(), EXPECTED)
                 assert (answer.id, answer.model_version) == ("r-2", "1")
             await client.close()
+
+            from grpc import insecure_channel
+            from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+            from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+            stub = GRPCInferenceServiceStub(insecure_channel(grpc_url))
+            asked = messages.RepositoryModelLoadRequest(model_name="m")
+            assert stub.RepositoryModelLoad(asked).isLoaded
 
         asyncio.run(rest())
         asyncio.run(grpc())

@@ -26,8 +26,7 @@ GrpcPort = Annotated[
         "--grpc-port",
         min=0,
         max=65535,
-        show_default="8081, or a free one with --port 0",
-        help="gRPC; 0 takes a free one.",
+        help="gRPC; 0 takes a free one (default: 8081, or a free one with --port 0).",
     ),
 ]
 NoGrpc = Annotated[bool, typer.Option("--no-grpc", help="HTTP only.")]

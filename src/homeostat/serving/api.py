@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
-from homeostat.serving import metadata
+from homeostat.serving import metadata, repository
 from homeostat.serving.counters import Counters
 from homeostat.serving.engine import Engine
 from homeostat.serving.exchange import Exchange
@@ -23,14 +24,9 @@ from homeostat.serving.segment import frame
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 _V1 = re.compile(r"/v1/models/([^/:]+)(?::(predict|explain)|/(labels))?")
 _V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")
+_REPOSITORY = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 _encode = msgspec.json.Encoder().encode
 
-
-class _Index(msgspec.Struct):
-    ready: bool = False
-
-
-_index_request = msgspec.json.Decoder(_Index).decode
 
 Handler = Callable[[Exchange], None]
 
@@ -51,6 +47,7 @@ class Api:
         self._log, self._counters, self._now_us = log, counters, now_us
         self._intake, self._max_rows = intake, intake.spec.max_rows
         self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
         self._paths: dict[bytes, dict[bytes, Handler]] = {}
 
     def handle(self, exchange: Exchange) -> None:
@@ -100,6 +97,9 @@ class Api:
             return {b"GET": fixed[path]}
         if path == "/v2/repository/index":
             return {b"POST": self._index}
+        if found := _REPOSITORY.fullmatch(path):
+            model, verb = found[1], found[2]
+            return {b"POST": lambda x: self._change(x, model, verb)}
         if found := _V1.fullmatch(path):
             return self._v1(found[1], found[2] or found[3])
         if found := _V2.fullmatch(path):
@@ -190,14 +190,30 @@ class Api:
             return
         exchange.send(200, _encode(metadata.model(model, served, loaded)))
 
+    # ------------------------------------------------------------ the repository
+
     def _index(self, exchange: Exchange) -> None:
         try:
-            wanted = _index_request(exchange.body or b"{}")
-        except msgspec.DecodeError as error:
-            what = BadInput("not a request", expected='{"ready": true}', found=str(error))
-            self._refuse(exchange, what)
+            ready = repository.read_index(exchange.body)
+        except BadInput as error:
+            self._refuse(exchange, error)
             return
-        exchange.send(200, _encode(metadata.index(self._routes, ready=wanted.ready)))
+        exchange.send(200, _encode(repository.index(self._routes, ready=ready)))
+
+    def _change(self, exchange: Exchange, model: str, verb: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._changed(exchange, model, verb))
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _changed(self, exchange: Exchange, model: str, verb: str) -> None:
+        try:
+            repository.read_change(exchange.body)
+            change = repository.load if verb == "load" else repository.unload
+            await change(self._routes, model)
+        except HomeostatError as error:
+            self._refuse(exchange, error)
+            return
+        exchange.send(200, _encode({"name": model, verb: True}))
 
     def _known(self, model: str) -> None:
         """Raises NotFound for a model without a route."""

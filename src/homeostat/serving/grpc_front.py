@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from homeostat.core.errors import BadInput, HomeostatError, Unavailable
-from homeostat.serving import metadata, oip
+from homeostat.serving import metadata, oip, repository
 from homeostat.serving.address import Tls
 from homeostat.serving.codec import OUTPUT
 from homeostat.serving.counters import Counters
@@ -157,6 +157,8 @@ class GrpcFront:
             "ServerMetadata": self._simple("ServerMetadata", lambda _: metadata.server()),
             "ModelMetadata": self._simple("ModelMetadata", self._model_metadata),
             "RepositoryIndex": self._simple("RepositoryIndex", self._index),
+            "RepositoryModelLoad": self._simple("RepositoryModelLoad", self._load),
+            "RepositoryModelUnload": self._simple("RepositoryModelUnload", self._unload),
         }
 
     async def _infer(self, data: bytes, context: Any) -> bytes:
@@ -174,20 +176,23 @@ class GrpcFront:
             raise
 
     def _simple(
-        self, name: str, answer: Callable[[Any], dict[str, Any]]
+        self, name: str, answer: Callable[[Any], dict[str, Any] | Awaitable[dict[str, Any]]]
     ) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        """A call that is answered at once. answer(request) -> the fields of the response."""
+        """A call about the server. answer(request) -> the fields of the response."""
         asked, said = oip.message(f"{name}Request"), oip.message(f"{name}Response")
 
         async def call(data: bytes, context: Any) -> bytes:
             self._counters.began()
             try:
-                body: bytes = said(**answer(asked.FromString(data))).SerializeToString()
+                fields = answer(asked.FromString(data))
+                if not isinstance(fields, dict):
+                    fields = await fields
             except DecodeError as error:
                 await self._abort(context, _no_message(error))
             except HomeostatError as error:
                 await self._abort(context, error)
             self._counters.ended(200)
+            body: bytes = said(**fields).SerializeToString()
             return body
 
         return call
@@ -218,12 +223,28 @@ class GrpcFront:
         return about
 
     def _index(self, asked: Any) -> dict[str, Any]:
-        return {"models": metadata.index(self._intake.routes, ready=asked.ready)}
+        return {"models": repository.index(self._intake.routes, ready=asked.ready)}
+
+    async def _load(self, asked: Any) -> dict[str, Any]:
+        model = _repository_model(asked)
+        await repository.load(self._intake.routes, model)
+        return {"model_name": model, "isLoaded": True}
+
+    async def _unload(self, asked: Any) -> dict[str, Any]:
+        model = _repository_model(asked)
+        await repository.unload(self._intake.routes, model)
+        return {"model_name": model, "isUnloaded": True}
 
 
 def _handler(call: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
     """Bytes in, bytes out: what is no message is refused by us, with a sentence."""
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def _repository_model(asked: Any) -> str:
+    """KServe's client has the name where Triton's has that of a repository."""
+    repository.check_parameters(set(asked.parameters))
+    return str(asked.model_name or asked.repository_name)
 
 
 def _no_message(error: DecodeError) -> BadInput:

@@ -139,9 +139,9 @@ class Intake:
 
     @property
     def ready(self) -> bool:
-        """Every model with a route can be answered for."""
+        """Every model in memory can be answered for; one that is parked is, after a moment."""
         models = self.routes.models.values()
-        return bool(models) and all(served.champion is not None for served in models)
+        return bool(models or self.routes.parked) and all(m.champion is not None for m in models)
 
     def _job(self, request: Request, served: Served, rows: Body, version: str | None) -> Job:
         rows.check_names(served.names)

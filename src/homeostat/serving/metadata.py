@@ -8,7 +8,7 @@ from homeostat import __version__
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Field
 from homeostat.serving.codec import OUTPUT
-from homeostat.serving.routes import Routes, Served
+from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
 
 TABLE = "input"
@@ -51,29 +51,6 @@ def only_input(served: Served) -> Field:
             found=", ".join(f"{field.name} ({field.datatype})" for field in fields),
         )
     return fields[0]
-
-
-def index(routes: Routes, *, ready: bool = False) -> list[dict[str, str]]:
-    """Every version of every model with its state (READY, UNAVAILABLE) and the reason; ready:
-    only those that answer."""
-    found: list[dict[str, str]] = []
-    for name in sorted(routes.known):
-        served = routes.models.get(name)
-        there = served.versions if served is not None else {}
-        reasons = dict.fromkeys(there, "")
-        if not ready:
-            reasons = {**routes.failures.get(name, {}), **reasons}
-            reasons = reasons or {"": "no version is to be served"}
-        found += [
-            {
-                "name": name,
-                "version": version,
-                "state": "READY" if version in there else "UNAVAILABLE",
-                "reason": reason,
-            }
-            for version, reason in sorted(reasons.items())
-        ]
-    return found
 
 
 def _tensor(field: Field) -> dict[str, Any]:

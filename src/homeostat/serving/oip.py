@@ -20,6 +20,11 @@ _MODEL = "model_name: string = 1"
 _PARAMETERS = "map<InferParameter>"
 _TENSOR = ("name: string = 1", "datatype: string = 2", "shape: repeated int64 = 3")
 
+_CHANGE = (
+    "repository_name: string = 1",
+    "model_name: string = 2",
+    "parameters: map<ModelRepositoryParameter> = 3",
+)
 MESSAGES: dict[str, tuple[str, ...]] = {
     "ServerLiveRequest": (),
     "ServerLiveResponse": ("live: bool = 1",),
@@ -95,9 +100,15 @@ MESSAGES: dict[str, tuple[str, ...]] = {
         "reason: string = 4",
     ),
     # KServe sends the model as field 1, Triton as field 2 behind the name of a repository
-    "RepositoryModelLoadRequest": ("repository_name: string = 1", "model_name: string = 2"),
+    "ModelRepositoryParameter": (
+        "bool_param: bool = 1 in parameter_choice",
+        "int64_param: int64 = 2 in parameter_choice",
+        "string_param: string = 3 in parameter_choice",
+        "bytes_param: bytes = 4 in parameter_choice",
+    ),
+    "RepositoryModelLoadRequest": _CHANGE,
     "RepositoryModelLoadResponse": (_MODEL, "isLoaded: bool = 2"),
-    "RepositoryModelUnloadRequest": ("repository_name: string = 1", "model_name: string = 2"),
+    "RepositoryModelUnloadRequest": _CHANGE,
     "RepositoryModelUnloadResponse": (_MODEL, "isUnloaded: bool = 2"),
 }
 
