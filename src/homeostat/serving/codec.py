@@ -236,6 +236,13 @@ def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> 
     if not tensors or not tensors[0].shape:
         return None
     shape = tensors[0].shape
+    if len(tensors) == 1 and len(shape) == 2:
+        n, width = shape
+        if tensors[0].datatype not in _FAST or n * width != len(flats[0]) or n < 1 or width < 1:
+            return None
+        check_id(request.id)
+        check_rows(n, max_rows, "inputs")
+        return Rows(request.id, n, flat=flats[0], width=width)
     n, columns = shape[0], {}
     for tensor, flat in zip(tensors, flats, strict=True):
         if tensor.datatype not in _FAST or min(tensor.shape) < 1:
@@ -243,12 +250,9 @@ def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> 
         if math.prod(tensor.shape) != len(flat) or tensor.shape[0] != n:
             return None
         columns[tensor.name] = flat
-    check_id(request.id)
-    if len(tensors) == 1 and len(shape) == 2:
-        check_rows(n, max_rows, "inputs")
-        return Rows(request.id, n, flat=flats[0], width=shape[1])
     if len(columns) < len(tensors) or any(len(flat) != n for flat in flats):
         return None
+    check_id(request.id)
     check_rows(n, max_rows, "inputs")
     return Rows(request.id, n, columns=columns)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 import msgspec
@@ -32,19 +32,28 @@ REASONS = {
 RETRY = frozenset({429, 503})
 """Statuses that say when to come again: it is the server that could not, not the request."""
 
+NO_HEADERS: Mapping[bytes, bytes] = {}
 _ANSWER = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _encode = msgspec.json.Encoder().encode
 
 
 class Front:
-    """What all connections of a worker share in their answers: the Date header's line, and
-    `ended`, which is told the status of each answer before it is written."""
+    """What all connections of a worker share in their answers: the Date header's line (and what
+    comes before the length of a plain answer with it), and `ended`, which is told the status of
+    each answer before it is written."""
 
-    __slots__ = ("date", "ended")
+    __slots__ = ("date", "ended", "plain")
 
     def __init__(self, ended: Callable[[int], None]) -> None:
-        self.date = b""
+        self.date = self.plain = b""
         self.ended = ended
+
+    def dated(self, date: str) -> None:
+        self.date = f"date: {date}\r\n".encode()
+        self.plain = b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\ncontent-length: " % (
+            self.date,
+            JSON,
+        )
 
 
 class Exchange:
@@ -65,7 +74,7 @@ class Exchange:
         self.started = perf_counter()
         self.method = b""
         self.target = b""
-        self.headers: dict[bytes, bytes] = {}
+        self.headers: Mapping[bytes, bytes] = NO_HEADERS
         self.body = b""
         self.head = self.close = False
         self.answer: bytes | None = None
@@ -100,11 +109,16 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
         """Answer; `extra` is more header lines, each ended."""
-        self._front.ended(status)
+        front = self._front
+        front.ended(status)
+        if status == 200 and content_type is JSON and not (self.close or self.head or extra):
+            self.answer = b"%b%d\r\n\r\n%b" % (front.plain, len(body), body)
+            self._flush()
+            return
         self.answer = _ANSWER % (
             status,
             REASONS[status],
-            self._front.date,
+            front.date,
             b"connection: close\r\n" if self.close else b"",
             extra,
             content_type,

@@ -39,6 +39,8 @@ _CHECKED = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"}
 )
 _LENGTHS = frozenset(map(len, KEPT | _CHECKED))
+_KNOWN = {spelt: name for name in KEPT | _CHECKED for spelt in (name, name.title())}
+"""Lower case by the usual spellings; others are lowered first."""
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 
@@ -82,7 +84,7 @@ class Server(Front):
     def tick(self, now: float) -> None:
         """Once a second, with the monotonic time: the Date header, and clients that take too
         long."""
-        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        self.dated(formatdate(usegmt=True))
         for connection in list(self.connections):
             connection.check(now)
 
@@ -203,11 +205,18 @@ class Connection(asyncio.Protocol):
             return
         if len(name) not in _LENGTHS:
             return
-        name = name.lower()
-        if name in KEPT:
-            self._keep(name, value.rstrip(b" \t"))
-        elif name in _CHECKED:
-            self._check_header(name, value.rstrip(b" \t"))
+        known = _KNOWN.get(name) or _KNOWN.get(name.lower())
+        if known == b"content-length":  # llhttp has seen to it that it is one number
+            self._length = int(value)
+        elif known == b"host":
+            self._hosts += 1
+            if value != self._host:
+                self._check_host(value.rstrip(b" \t"))
+                self._host = value
+        elif known in KEPT:
+            self._keep(known, value.rstrip(b" \t"))
+        elif known is not None:
+            self._check_header(known, value.rstrip(b" \t").lower())
 
     def _keep(self, name: bytes, value: bytes) -> None:
         exchange = self._exchange
@@ -215,25 +224,21 @@ class Connection(asyncio.Protocol):
             return
         if name in exchange.headers:
             self._fault = (400, f"the header {name.decode()} came twice")
-        exchange.headers[name] = value
+        exchange.headers = {**exchange.headers, name: value}
+
+    def _check_host(self, value: bytes) -> None:
+        if _HOST.fullmatch(value) is None:
+            self._fault = (400, "the header Host is not a host")
 
     def _check_header(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":  # llhttp has seen to it that it is one number
-            self._length = int(value)
-        elif name == b"host":
-            self._hosts += 1
-            if value != self._host:
-                if _HOST.fullmatch(value) is None:
-                    self._fault = (400, "the header Host is not a host")
-                self._host = value
-        elif name == b"expect":
-            self._expect = value.lower()
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+        if name == b"expect":
+            self._expect = value
+        elif name == b"content-encoding" and value not in (b"", b"identity"):
+            self._fault = (415, "compressed bodies are not understood: send it as it is")
+        elif name == b"transfer-encoding" and value != b"chunked":
             self._fault = (501, "the only transfer coding that is understood is `chunked`")
         elif name == b"transfer-encoding" and self._parser.get_http_version() != "1.1":
             self._fault = (400, "a transfer coding needs HTTP/1.1")
-        elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
-            self._fault = (415, "compressed bodies are not understood: send it as it is")
 
     def on_headers_complete(self) -> None:
         self._in_head = False

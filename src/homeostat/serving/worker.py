@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -118,6 +119,8 @@ class Worker:
             ssl=tls.context() if tls is not None else None,
         )
         self._accepting = True
+        gc.collect()
+        gc.freeze()  # what is here now stays: the collector need not look at it between requests
         self._report()
         second = 0.0
         while not stop.is_set():
