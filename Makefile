@@ -58,7 +58,11 @@ fraud: .venv/.dev ## The published fraud benchmark: our table beside the publish
 .PHONY: bench
 bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 	$(BIN)/python benchmarks/metric_intervals.py --seeds 200
-	$(BIN)/python benchmarks/rollout_errors.py --runs 100 --requests 5000
+
+# BENCH="--runs 1000 --docs": see `make bench-rollout BENCH=--help`
+.PHONY: bench-rollout
+bench-rollout: .venv/.dev ## How often rollouts decide wrongly, how soon, and beside other rules
+	@$(BIN)/python -m benchmarks.rollout $(BENCH)
 
 # BENCH="--quick": see `make bench-serving BENCH=--help`
 .PHONY: bench-serving

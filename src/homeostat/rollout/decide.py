@@ -18,6 +18,7 @@ from homeostat.rollout.model import (
     RolloutEvent,
     Stepped,
 )
+from homeostat.rollout.sufficiency import Sufficiency, sufficiency
 
 
 def decide(
@@ -27,8 +28,9 @@ def decide(
 
     verdicts: one per declared guard, from `evidence.measure`. In this order:
     harm shown -> rolled back, in every live phase and whatever the bake; frozen -> held; past the
-    deadline -> rolled back (not while paused); nothing measured after a bake and `no_data: abort`
-    -> rolled back; baked and every guard passes -> the next step, or promoted after the last.
+    deadline -> as `insufficient` says (not while paused); nothing measured after a bake and
+    `no_data: abort` -> rolled back; baked and every guard passes -> the next step, or promoted
+    after the last.
     Everything else holds; a hold is recorded when a guard came out differently than last recorded.
     """
     if rollout is None or not rollout.live:
@@ -40,8 +42,8 @@ def decide(
         return _note(rollout, verdicts, now)
     if rollout.step >= 0 and rollout.next_percent is None and _may_move(rollout, verdicts, now):
         return [_forward(rollout, verdicts)]  # decided, if late: the clock may have jumped
-    if overdue(rollout, now):
-        return [_back(rollout, verdicts, f"{undecided(rollout)}: {why(verdicts)}")]
+    if overdue(rollout, now) and (late := _late(rollout, verdicts, now)) is not None:
+        return late
     if rollout.phase is Phase.STEP and baked(rollout, now):
         unmeasured = [v for v in verdicts if not v.n]
         if unmeasured and rollout.plan.no_data == "abort":
@@ -49,6 +51,38 @@ def decide(
     if rollout.phase in (Phase.SHADOW, Phase.STEP) and _may_move(rollout, verdicts, now):
         return [_forward(rollout, verdicts)]
     return _note(rollout, verdicts, now)
+
+
+def _late(
+    rollout: Rollout, verdicts: tuple[Verdict, ...], now: datetime
+) -> list[RolloutEvent] | None:
+    """What the plan wants when the evidence has not sufficed in time; None to go on as before."""
+    reason = f"{undecided(rollout)}: {why(verdicts)}"
+    match rollout.plan.insufficient:
+        case "hold":
+            return None
+        case "extend" if sufficiency(verdicts) is not Sufficiency.NO_DATA:
+            over = overdue(rollout, now - rollout.plan.max_duration)
+            return [_back(rollout, verdicts, f"{reason} (extended once)")] if over else None
+        case "ask":
+            return _ask(rollout, verdicts, now)
+        case _:
+            return [_back(rollout, verdicts, reason)]
+
+
+def _ask(
+    rollout: Rollout, verdicts: tuple[Verdict, ...], now: datetime
+) -> list[RolloutEvent] | None:
+    """A person takes each further step in the place of the evidence; the last is `promote`."""
+    percent = rollout.next_percent
+    if percent is None or rollout.phase is Phase.WAITING_APPROVAL:
+        return None
+    if percent not in rollout.approved:
+        return [ApprovalAsked(rollout.id, float(percent), verdicts)]
+    if not baked(rollout, now):
+        return None
+    reason = f"approved although {undecided(rollout)}: {why(verdicts)}"
+    return [Stepped(rollout.id, rollout.step + 1, float(percent), reason, verdicts)]
 
 
 def _may_move(rollout: Rollout, verdicts: tuple[Verdict, ...], now: datetime) -> bool:

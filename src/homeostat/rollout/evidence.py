@@ -13,19 +13,18 @@ Promotion and rollback each have their own alpha.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
 
-from homeostat.core.verdict import Outcome, Verdict
+from homeostat.core.verdict import Verdict
 from homeostat.rollout.guards import bias, latency, quality, rates, router
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.losses import CLIP, harm_support, losses
 from homeostat.rollout.observations import Observations, observe
 from homeostat.rollout.spec import RolloutSpec
+from homeostat.rollout.sufficiency import ROUTER, Sufficiency, sufficiency
 
 __all__ = [
     "CLIP",
@@ -42,9 +41,6 @@ __all__ = [
     "spent",
     "sufficiency",
 ]
-
-ROUTER = "router"
-"""The check that nobody declares: it always runs, after the declared guards."""
 
 
 def spent(plan: RolloutSpec) -> dict[str, Alpha]:
@@ -76,28 +72,6 @@ def _judge(name: str, plan: RolloutSpec, seen: Observations, alpha: Alpha) -> Ve
     if name == "bias" and guards.bias is not None:
         return bias.judge(guards.bias, seen, alpha)
     raise LookupError(f"guard {name} is declared, and nothing judges it")
-
-
-# -- is it enough ------------------------------------------------------------------------------
-
-
-class Sufficiency(enum.StrEnum):
-    """Whether the evidence suffices, whatever it says."""
-
-    NO_DATA = "no_data"
-    NOT_ENOUGH = "not_enough"
-    ENOUGH = "enough"
-
-
-def sufficiency(verdicts: Iterable[Verdict]) -> Sufficiency:
-    """The least of all guards': each must have decided. The router's verdict waits for nothing."""
-    guards = [v for v in verdicts if v.check != ROUTER]
-    if any(v.failed for v in guards):
-        return Sufficiency.ENOUGH
-    if not guards or any(not v.n for v in guards):
-        return Sufficiency.NO_DATA
-    enough = all(v.passed for v in guards)
-    return Sufficiency.ENOUGH if enough else Sufficiency.NOT_ENOUGH
 
 
 # -- how it came about -------------------------------------------------------------------------
@@ -152,8 +126,3 @@ def _moments(seen: Observations, most: int) -> list[datetime]:
     chosen = added[np.unique(np.linspace(0, len(added) - 1, most).round().astype(int))]
     found = [datetime.fromtimestamp(t / 1e6, UTC) for t in chosen.tolist()]
     return found if seen.now is None else [*found[:-1], max(seen.now, found[-1])]
-
-
-def insufficient(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The guards that have not decided."""
-    return [v for v in verdicts if v.outcome in (Outcome.INCONCLUSIVE, Outcome.ERROR)]

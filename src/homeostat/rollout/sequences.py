@@ -28,7 +28,7 @@ BET_LIMIT = 0.75
 """No single bet risks more than this share of the capital."""
 BURN_IN = 25
 """Asymptotic bounds need n / kurtosis (the number of observations that carry the variance) and
-the count of each class to reach this. Coverage with it: benchmarks/rollout_errors.py."""
+the count of each class to reach this. Coverage with it: `make bench-rollout`."""
 TIGHTEST_AT = 1000
 """The number of observations at which the asymptotic bound is tightest."""
 

@@ -114,8 +114,8 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_new_candidate: a version that is registered during a rollout waits for its end (queue), or
     ends it and takes its place (supersede); a paused rollout is never superseded.
     insufficient: what to do when the evidence has not sufficed by then: abort (roll back), hold
-    the step until it does, extend (once by as long again, if it is expected to by then, else
-    abort), or ask a person.
+    the step until it does, extend (once by as long again, where every guard has measured
+    something, else abort), or ask a person for each further step.
     block: requests within this time of each other count as one observation, because what makes
     one of them fail or hard to tell may be common to them.
     preflight: what becomes of a rollout that cannot decide in time at today's traffic.
