@@ -92,7 +92,8 @@ def place(entry: Entry, model: Model, folder: Path, python: str, workers: int) -
 def ours_as(form: str) -> Callable[[Place], Launch]:
     def launch(at: Place) -> Launch:
         ours.prepare(at.folder / "home", at.model, form)
-        return Launch(ours.command(form, at.folder / "home", at.port, at.workers), {})
+        home = at.folder / "home"
+        return Launch(ours.command(form, home, at.port, at.grpc_port, at.workers), {})
 
     return launch
 
@@ -182,7 +183,7 @@ OURS = Entry(
     READY,
     payloads.V2,
     payloads.V2_BINARY,
-    "not built yet",
+    True,
 )
 FORMS = tuple(
     OURS._replace(

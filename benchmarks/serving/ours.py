@@ -49,9 +49,9 @@ def prepare(home: Path, model: Model, form: str) -> None:
     LocalDataPlane(home).publish(route)
 
 
-def command(form: str, home: Path, port: int, workers: int) -> list[str]:
+def command(form: str, home: Path, port: int, grpc_port: int, workers: int) -> list[str]:
     """The worker itself where that is all there is; else this module, which wires the form."""
-    where = ["--home", str(home), "--port", str(port)]
+    where = ["--home", str(home), "--port", str(port), "--grpc-port", str(grpc_port)]
     if workers == 1 and form in (AS_IS, PAIRED):
         return [sys.executable, "-m", "homeostat.serving.worker", *where]
     this = [sys.executable, "-m", "benchmarks.serving.ours", form]
@@ -63,24 +63,34 @@ def main() -> int:
     parser.add_argument("form", choices=[*FORMS, SAMPLED, "just-keep"])
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--grpc-port", type=int)
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     if given.form == "just-keep":
         return _keep(given.home)
+    alone = ["--home", str(given.home), "--port", str(given.port)]
+    alone += ["--grpc-port", str(given.grpc_port)] if given.grpc_port else []
     if given.form == SAMPLED:
-        return _sampled(given.home, given.port)
+        return _sampled(given.home, alone)
     if given.form == UNLOGGED:
-        return _unlogged(given.home, given.port)
-    return _supervised(given.home, given.port, given.workers, given.form == KEEPER)
+        return _unlogged(alone)
+    return _supervised(given)
 
 
-def _supervised(home: Path, port: int, workers: int, keeper: bool) -> int:
+def _supervised(given: argparse.Namespace) -> int:
     from homeostat.serving.spec import ServingSpec
     from homeostat.serving.supervisor import Supervisor
 
+    home = given.home
     keep = [sys.executable, "-m", "benchmarks.serving.ours", "just-keep", "--home", str(home)]
-    companions = {"keeper": keep} if keeper else {}
-    Supervisor(home, ServingSpec(), port=port, workers=workers, companions=companions).run_forever()
+    Supervisor(
+        home,
+        ServingSpec(),
+        port=given.port,
+        grpc_port=given.grpc_port,
+        workers=given.workers,
+        companions={"keeper": keep} if given.form == KEEPER else {},
+    ).run_forever()
     return 0
 
 
@@ -109,7 +119,7 @@ def _orphaned() -> threading.Event:
     return stop
 
 
-def _sampled(home: Path, port: int) -> int:
+def _sampled(home: Path, arguments: list[str]) -> int:
     from benchmarks.serving.sampler import Sampler
 
     import homeostat
@@ -118,12 +128,12 @@ def _sampled(home: Path, port: int) -> int:
     sampler = Sampler(Path(homeostat.__file__).parent, frozenset({"main"}))
     sampler.install()
     try:
-        return worker.main(["--home", str(home), "--port", str(port)])
+        return worker.main(arguments)
     finally:
         sampler.write(home / SAMPLES)
 
 
-def _unlogged(home: Path, port: int) -> int:
+def _unlogged(arguments: list[str]) -> int:
     """No record is made, none is kept. There is no such switch in the product."""
     from homeostat.serving import engine, worker
     from homeostat.serving.log import SegmentLog
@@ -138,7 +148,7 @@ def _unlogged(home: Path, port: int) -> int:
 
     worker.SegmentLog = Silent  # type: ignore[misc]
     engine.answered = lambda *_: iter(())
-    return worker.main(["--home", str(home), "--port", str(port)])
+    return worker.main(arguments)
 
 
 if __name__ == "__main__":

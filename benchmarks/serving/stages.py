@@ -32,6 +32,10 @@ STAGES = {
     "serving/exchange": "HTTP: parse, order, write",
     "serving/api": "find the endpoint, refuse what is wrong",
     "serving/intake": "find the endpoint, refuse what is wrong",
+    "serving/admission": "find the endpoint, refuse what is wrong",
+    "serving/jobs": "batch: gather, concatenate, hand out",
+    "serving/pace": "batch: gather, concatenate, hand out",
+    "serving/grpc": "gRPC",
     "serving/codec": "read and write JSON and tensors",
     "serving/requests": "read and write JSON and tensors",
     "serving/rows": "read and write JSON and tensors",
@@ -41,6 +45,7 @@ STAGES = {
     "serving/engine": "batch: gather, concatenate, hand out",
     "serving/batch": "batch: gather, concatenate, hand out",
     "serving/runtime": "ONNX Runtime",
+    "serving/runtimes/onnx": "ONNX Runtime",
     "serving/record": "log: encode",
     "serving/records": "log: encode",
     "serving/segment": "log: encode",
@@ -84,7 +89,7 @@ def profile(model: str, payload: Payload, connections: int, seconds: float) -> P
     with tempfile.TemporaryDirectory(prefix="homeostat-stages-") as scratch:
         folder = Path(scratch)
         made = models.make(folder / "models")[model]
-        entry = catalogue.OURS._replace(launch=catalogue.ours_as(ours.SAMPLED), grpc=True)
+        entry = catalogue.OURS._replace(launch=catalogue.ours_as(ours.SAMPLED))
         one = measure.start(entry, made, folder / "run", sys.executable, 1)
         try:
             if why := measure.check(one, payload):
