@@ -67,6 +67,9 @@ def test_every_command_that_reads_speaks_to_people_too(
         (["lineage", "9"], 2, "there is no version '9'"),
         (["rollout", "start", "9"], 2, "9"),
         (["rollout", "pause"], 1, ""),
+        (["rollout", "explain"], 2, "no rollouts at all"),
+        (["rollout", "explain", "--format", "pdf"], 2, "expected md, json, html"),
+        (["rollout", "abort", "--to", "9"], 1, "has never been the champion"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_an_exit_code(
@@ -97,3 +100,28 @@ def test_a_gate_that_says_no_is_exit_code_1(ask: Any, folder: Path) -> None:
     assert refused["version"] is None
     assert refused["verdict"]["outcome"] == "fail"
     assert "register" not in refused["stages"]
+
+
+def test_a_persons_rollout_is_explained_and_an_earlier_champion_can_be_returned_to(
+    folder: Path, ask: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["-C", str(folder), "run"]) == 0
+    ask("rollout", "start", "1", "--by", "anna")
+    started = ask("rollout", "start", "2", "--by", "anna")
+    assert started["strategy"] == "canary"
+    ask("rollout", "promote", "--by", "anna", "--why", "a fix")
+    assert ask("status")["champion"]["version"] == "2"
+    page = tmp_path / "why.html"
+    capsys.readouterr()
+    assert cli.run(["-C", str(folder), "rollout", "explain", "--out", str(page)]) == 0
+    told = capsys.readouterr().out
+    assert "Version 2 was promoted by anna in place of version 1" in told
+    assert str(page) in told
+    assert "a fix" in page.read_text()
+    found = ask("rollout", "explain", started["id"])
+    assert found["outcome"] == "promoted"
+    assert found["people"][0].startswith("anna started it")
+    assert found["origins"][0]["parts"]["data"].startswith("sha256:")
+    ask("rollout", "abort", "--to", "1", "--by", "anna", "--why", "it was none")
+    assert ask("status")["champion"]["version"] == "1"
+    assert "returned to by anna: it was none" in ask("history")[-1]["sentence"]

@@ -1,14 +1,17 @@
-"""rollout start, status, pause, resume, approve, promote, abort."""
+"""rollout start, status, explain, pause, resume, approve, promote, abort."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from homeostat.cli.output import JsonFlag, document, say, settings
+from homeostat.core.errors import BadInput
 
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Recorded with the decision.")]
 By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides (default: you).")]
@@ -100,6 +103,45 @@ def abort(
 ) -> None:
     """Give all traffic back to the champion, or to an earlier one, at once."""
     _act(context, "abort", by, why, json, to=to)
+
+
+@group.command()
+def explain(
+    context: typer.Context,
+    id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Such as rollout-12 (default: the latest).")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="md, json or html.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Why a rollout ended, or holds: the evidence, and what would have changed it."""
+    from homeostat.control.dossier import explain as look
+    from homeostat.rollout.dossier.render import FORMATS, render
+
+    chosen = form or ("json" if json else None)
+    if chosen is None:
+        chosen = out.suffix.lstrip(".") if out and out.suffix.lstrip(".") in FORMATS else "md"
+    if chosen not in FORMATS:
+        raise BadInput("no such format", expected=", ".join(FORMATS), found=repr(chosen))
+    found = look(settings(context).platform(), id)
+    text = render(found, chosen)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text)
+    except OSError as error:
+        raise BadInput("cannot be written", path=str(out), found=error.strerror) from error
+    if json:
+        document({"id": found.id, "outcome": found.outcome, "file": str(out)})
+    else:
+        say(found.decision)
+        say(f"dossier: {out}")
 
 
 def _act(

@@ -21,6 +21,7 @@ from homeostat.core.events import decode
 from homeostat.core.verdict import Verdict
 from homeostat.monitoring import model as monitoring
 from homeostat.rollout import model as rollout
+from homeostat.rollout import tell
 
 
 class HistoryLine(msgspec.Struct, frozen=True):
@@ -99,34 +100,6 @@ def sentence(event: LoopEvent) -> str:
         case CandidateDropped():
             return f"version {event.version} is not rolled out: {event.reason}"
         case _ if isinstance(event, rollout.RolloutEvent):
-            return _rollout(event)
+            return tell.sentence(event)
         case _:
             return event.sentence
-
-
-def _rollout(event: rollout.RolloutEvent) -> str:
-    match event:
-        case rollout.Started():
-            tried = ", ".join(event.candidates) or event.candidate
-            return (
-                f"{event.rollout}: version {tried} against champion {event.champion}, by {event.by}"
-            )
-        case rollout.Retired():
-            return f"{event.rollout}: version {event.candidate} is out: {event.reason}"
-        case rollout.Stepped():
-            return f"{event.rollout}: candidate at {event.percent:g} % ({event.reason})"
-        case rollout.Judged():
-            who = f" (version {event.candidate})" if event.candidate else ""
-            return f"{event.rollout} holds{who}: {event.reason}"
-        case rollout.Paused():
-            return f"{event.rollout} paused by {event.by} {event.reason}".strip()
-        case rollout.Resumed():
-            return f"{event.rollout} resumed by {event.by}"
-        case rollout.ApprovalAsked():
-            return f"{event.rollout} waits for a person's yes to {event.percent:g} %"
-        case rollout.Approved():
-            return f"{event.rollout}: {event.percent:g} % approved by {event.by}"
-        case rollout.Promoted():
-            return f"{event.rollout}: version {event.candidate} promoted ({event.reason})"
-        case rollout.RolledBack():
-            return f"{event.rollout}: version {event.candidate} rolled back: {event.reason}"

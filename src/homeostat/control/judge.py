@@ -37,7 +37,7 @@ def unservable(platform: Platform, rollout: Rollout) -> list[LoopEvent]:
 def evidence(platform: Platform, rollout: Rollout, now: datetime) -> Evidence:
     """What everything that happened since the rollout started says of each version tried."""
     log, labels = _records(platform, rollout, now)
-    return {c: _verdicts(platform, rollout, c, log, labels, now) for c in _tried(rollout)}
+    return {c: verdicts(platform, rollout, c, log, labels, now) for c in _tried(rollout)}
 
 
 def judge(platform: Platform, rollout: Rollout, found: Evidence, now: datetime) -> list[LoopEvent]:
@@ -87,7 +87,7 @@ def _records(
     return log, platform.labels.as_known(now, log["id"])
 
 
-def _verdicts(
+def verdicts(
     platform: Platform,
     rollout: Rollout,
     candidate: str,

@@ -61,7 +61,7 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     events, left = _retire(rollout, seen)
     if not left:
         reason = "no winner: every challenger was retired"
-        return [*events, _end(rollout, (), reason)]
+        return [*events, _end(rollout, reason)]
     if rollout.phase is Phase.PAUSED or frozen_until(rollout.plan.freeze, now):
         return events or _note(rollout, left, now)
     late = overdue(rollout, now)
@@ -73,7 +73,7 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
         return [*events, *_win(rollout, better)]
     if late:
         first = next(iter(left.values()))
-        return [*events, _end(rollout, first, f"no winner: {undecided(rollout)}: {why(first)}")]
+        return [*events, _end(rollout, f"no winner: {undecided(rollout)}: {why(first)}")]
     return events or _note(rollout, left, now)
 
 
@@ -154,5 +154,5 @@ def _note(
     ]
 
 
-def _end(rollout: Rollout, verdicts: tuple[Verdict, ...], reason: str) -> RolloutEvent:
-    return RolledBack(rollout.id, rollout.candidate, "policy", reason, verdicts)
+def _end(rollout: Rollout, reason: str) -> RolloutEvent:
+    return RolledBack(rollout.id, rollout.candidate, "policy", reason)

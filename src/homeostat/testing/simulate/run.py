@@ -21,6 +21,8 @@ CHAOS = 10
 """Steps in which anything may happen."""
 CALM = 40
 """Steps within which a world that obeys must have taken a good candidate to 100 %."""
+UNDECIDED = 70
+"""The same for an experiment, which may have no winner: it has to end by its deadline."""
 ALONE = 150
 """The same when nobody helps: the loop has to notice, retrain and roll out by itself."""
 COMMANDS = ("install",) * 5 + ("approve",) * 3 + ("resume",) * 2 + ("pause", "promote", "abort")
@@ -73,7 +75,7 @@ def _story(world: World) -> Iterator[int]:
         if world.rng.random() < mood.people:
             _person(world)
         _live(world, mood)
-    limit = CALM
+    limit = UNDECIDED if _experiments(world) else CALM
     _calm_down(world)
     champion = world.observer.champion
     # requests that fail have no score: they raise an alert, but are no reason to train again
@@ -200,10 +202,10 @@ def _calm_down(world: World) -> None:
     world.plane.failures.clear()
     world.pass_time(timedelta(hours=3))  # a cooldown, a lease, a late label: all over
     world.deliver_labels()
-    world.calm_from = len(world.observer.ended)
     run = world.observer.live
     if run is not None and not world.good(run["candidate"]):
         world.command("abort")
+    world.calm_from = len(world.observer.ended)
     world.tell("calm")
 
 
@@ -218,9 +220,16 @@ def _obey(world: World) -> None:
 
 
 def _reached(world: World) -> bool:
-    """A good candidate went all the way since it is calm, and is what answers."""
+    """A good candidate went all the way since it is calm, and is what answers; an experiment,
+    in which a good one need not be better, has ended."""
     ended = world.observer.ended[world.calm_from :]
+    if _experiments(world) and ended and world.observer.live is None:
+        return world.settled
     return any(how == "promoted" and world.good(name) for _, name, how in ended) and world.settled
+
+
+def _experiments(world: World) -> bool:
+    return world.project.rollout.strategy == "experiment"
 
 
 def _report(world: World, seed: int, step: int, law: str, what: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -34,7 +35,14 @@ from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
 from homeostat.monitoring.spec import MonitoringSpec, Quality
-from homeostat.rollout.spec import ErrorGuard, Guards, LatencyGuard, QualityGuard, RolloutSpec
+from homeostat.rollout.spec import (
+    ErrorGuard,
+    Freeze,
+    Guards,
+    LatencyGuard,
+    QualityGuard,
+    RolloutSpec,
+)
 from homeostat.testing.simulate import models
 from homeostat.testing.simulate.faults import Crash, Faults, faulty
 from homeostat.testing.simulate.laws import Observer
@@ -44,7 +52,9 @@ from homeostat.training.spec import Split, TrainingSpec
 MODEL = "simulated"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEP = timedelta(minutes=10)
+STRATEGIES = ("canary",) * 5 + ("shadow", "blue_green", "experiment")
 LATE = timedelta(minutes=10)
+NIGHT = Freeze("00:00", "02:00", why="the nightly batch")
 
 
 class Skills(MemoryRegistry):
@@ -81,15 +91,16 @@ class Mailbox:
 
 
 class World:
-    """Everything of one seed. What happens is chosen by `run`; here is how it happens."""
+    """Everything of one seed. What happens is chosen by `run`; here is how it happens.
+    plan: of the rollouts, instead of a drawn one."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, plan: RolloutSpec | None = None) -> None:
         self.rng = np.random.default_rng(seed)
         self.clock, self.wall = VirtualClock(START), VirtualClock(START)
         self.regime = self.era = 0
         self.requests = 0
         self.history: list[str] = []
-        self.observer = Observer(lambda: self.era, self.harmful)
+        self.observer = Observer(lambda: self.era, self.harmful, self.frozen)
         self.settled = False
         self.calm_from = 0
         self.registry = Skills(self.clock)
@@ -101,6 +112,8 @@ class World:
         self.jobs = MemoryJobs(self._train, clock=self.clock, takes=STEP / 2)
         self.waiting: list[tuple[list[str], models.Floats, datetime]] = []
         self.project = project(self.rng)
+        if plan is not None:
+            self.project = msgspec.structs.replace(self.project, rollout=plan)
         self.volume = 60 if self.project.rollout.guards.latency_p99 is None else 600
         self.platform = Platform(
             project=self.project,
@@ -182,6 +195,10 @@ class World:
         skill = self.registry.skill[candidate]
         worse = skill.broken > 0.5 or (skill.strength < 0 and skill.regime == self.regime)
         return worse and self.good(champion)
+
+    def frozen(self, at: datetime) -> bool:
+        """Whether the plan's freeze (`NIGHT`, or none) holds."""
+        return NIGHT in self.project.rollout.freeze and at.hour < 2
 
     def good(self, version: str) -> bool:
         return self.registry.skill[version].good(self.regime)
@@ -293,6 +310,10 @@ def project(rng: np.random.Generator) -> Project:
         latency_p99=LatencyGuard(max_ratio=2.0) if rng.random() < 0.02 else None,
     )
     abort = rng.random() < 0.1
+    later = np.random.default_rng(rng.integers(1 << 32))  # what came in later leaves the rest be
+    strategy = str(later.choice(STRATEGIES))
+    if strategy in ("blue_green", "experiment"):
+        approve = tuple(p for p in approve if p == 100)
     return Project(
         name=MODEL,
         data=DataSpec(
@@ -313,6 +334,9 @@ def project(rng: np.random.Generator) -> Project:
             no_data="abort" if abort else "hold",
             max_duration=Duration(hours=9),
             block=Duration(0),  # requests come in batches, and are independent all the same
+            strategy=strategy,  # type: ignore[arg-type]
+            freeze=(NIGHT,) if later.random() < 0.15 else (),
+            on_new_candidate="supersede" if later.random() < 0.3 else "queue",
         ),
         monitoring=MonitoringSpec(
             window=Duration(hours=1), quality=Quality("accuracy", min=0.75), notify=()

@@ -1,0 +1,35 @@
+"""What happened in a rollout, a sentence per event."""
+
+from __future__ import annotations
+
+from homeostat.rollout import model
+from homeostat.rollout.model import RolloutEvent
+
+
+def sentence(event: RolloutEvent) -> str:
+    """For a person, with the rollout's name before it."""
+    match event:
+        case model.Started():
+            tried = ", ".join(event.candidates) or event.candidate
+            return (
+                f"{event.rollout}: version {tried} against champion {event.champion}, by {event.by}"
+            )
+        case model.Retired():
+            return f"{event.rollout}: version {event.candidate} is out: {event.reason}"
+        case model.Stepped():
+            return f"{event.rollout}: candidate at {event.percent:g} % ({event.reason})"
+        case model.Judged():
+            who = f" (version {event.candidate})" if event.candidate else ""
+            return f"{event.rollout} holds{who}: {event.reason}"
+        case model.Paused():
+            return f"{event.rollout} paused by {event.by} {event.reason}".strip()
+        case model.Resumed():
+            return f"{event.rollout} resumed by {event.by}"
+        case model.ApprovalAsked():
+            return f"{event.rollout} waits for a person's yes to {event.percent:g} %"
+        case model.Approved():
+            return f"{event.rollout}: {event.percent:g} % approved by {event.by}"
+        case model.Promoted():
+            return f"{event.rollout}: version {event.candidate} promoted ({event.reason})"
+        case model.RolledBack():
+            return f"{event.rollout}: version {event.candidate} rolled back: {event.reason}"

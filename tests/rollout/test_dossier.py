@@ -1,0 +1,213 @@
+"""The dossier says why, shows the way there, and what would have changed it is true."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from homeostat.control import commands, dossier
+from homeostat.control.platform import Platform
+from homeostat.core.duration import Duration
+from homeostat.core.errors import NotFound, Unavailable
+from homeostat.core.verdict import Outcome
+from homeostat.rollout.dossier import Dossier
+from homeostat.rollout.dossier.render import FORMATS, render
+from homeostat.rollout.dossier.why import spell
+from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
+from homeostat.testing.simulate.models import GOOD, USELESS, Skill
+from homeostat.testing.simulate.world import World
+
+PLAN = RolloutSpec(
+    bake=Duration(minutes=10),
+    guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),
+    max_duration=Duration(hours=9),
+)
+
+
+class Down:
+    """A port that does not answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise Unavailable("it does not answer")
+
+        return fail
+
+
+def played(strength: float, turns: int, plan: RolloutSpec = PLAN) -> World:
+    """A champion, then a candidate of some skill, and so many turns of the loop."""
+    world = World(11, plan=plan)
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    world.install(Skill(0, strength))
+    for _ in range(turns):
+        world.traffic()
+        world.deliver_labels()
+        world.controllers[0].turn()
+        world.pass_time()
+    return world
+
+
+@pytest.fixture(scope="module")
+def promoted() -> Dossier:
+    return dossier.explain(played(GOOD, 9).platform)
+
+
+@pytest.fixture(scope="module")
+def rolled_back() -> Dossier:
+    return dossier.explain(played(USELESS, 6).platform)
+
+
+def test_a_promotion_says_what_it_rests_on(promoted: Dossier) -> None:
+    assert promoted.outcome == "promoted"
+    assert promoted.decision.startswith("Version 2 was promoted in place of version 1 after 1 h")
+    (quality,) = (g for g in promoted.guards if g.name == "quality")
+    assert quality.outcome is Outcome.PASS
+    assert quality.alpha_promote == 0.05
+    assert quality.high is not None
+    assert quality.high < 0.15
+    ns = [p.n for p in quality.path]
+    assert ns == sorted(ns)
+    assert len(ns) > 10
+    assert [m.percent for m in promoted.timeline if m.kind == "rollout.stepped"] == [
+        10,
+        25,
+        50,
+        75,
+        100,
+    ]
+    assert promoted.people == ()
+
+
+def test_a_rollback_names_the_guard_the_bound_and_what_the_candidate_had(
+    rolled_back: Dossier,
+) -> None:
+    assert rolled_back.outcome == "rolled_back"
+    assert re.match(
+        r"Version 2 was rolled back after \d+ min, having had at most 10 % of the requests: its "
+        r"quality is shown to be worse, by at least 0\.\d+, than version 1",
+        rolled_back.decision,
+    )
+    assert rolled_back.largest_percent == 10
+    assert rolled_back.answered is not None
+    assert rolled_back.answered["1"] > rolled_back.answered["2"]
+
+
+def test_the_margin_that_would_have_passed_is_the_one_that_passes(rolled_back: Dossier) -> None:
+    (quality,) = (g for g in rolled_back.guards if g.name == "quality")
+    assert quality.high is not None
+    assert f"A margin above {quality.high:.3g} would have passed" in rolled_back.would_change[0]
+    for margin, outcome in (
+        (quality.high * 1.01, "promoted"),
+        (quality.high * 0.99, "rolled_back"),
+    ):
+        guards = Guards(quality=QualityGuard(metric="error", margin=margin))
+        again = played(USELESS, 6, msgspec.structs.replace(PLAN, guards=guards))
+        found = dossier.explain(again.platform)
+        at = found.guards[0].path[-1]
+        assert (at.outcome is Outcome.PASS) == (outcome == "promoted")
+
+
+@pytest.mark.parametrize(
+    ("change", "turns", "because"),
+    [
+        ({"approve": (25.0,)}, 3, "a person has to approve 25 %"),
+        ({"freeze": (Freeze("00:05", "23:00", why="audit"),)}, 3, r"nothing advances.*\(audit\)"),
+        ({"bake": Duration(hours=2)}, 3, "it bakes until 2026-01-01 02:00 UTC"),
+        ({"strategy": "dark"}, 3, "stays in the dark until a person"),
+        ({}, 1, "no paired labelled requests yet|it bakes"),
+    ],
+)
+def test_a_hold_is_explained(change: dict[str, object], turns: int, because: str) -> None:
+    found = dossier.explain(played(GOOD, turns, msgspec.structs.replace(PLAN, **change)).platform)
+    assert found.outcome == "holds"
+    assert re.search(because, found.decision), found.decision
+
+
+def test_a_persons_part_is_told() -> None:
+    world = played(GOOD, 2)
+    world.command("pause")
+    assert "because a person paused it" in dossier.explain(world.platform).decision
+    world.command("abort")
+    found = dossier.explain(world.platform)
+    assert [line.split(" on ")[0] for line in found.people] == ["anna paused it", "anna aborted it"]
+    assert "The rollback was anna's decision" in found.would_change[0]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
+    world = played(USELESS, 6)
+    ports = {"log": Down(), "registry": Down()}
+    blind = Platform(**{f: getattr(world.platform, f) for f in Platform.__annotations__} | ports)
+    found = dossier.explain(blind)
+    assert found.outcome == "rolled_back"
+    assert found.guards[0].outcome is Outcome.FAIL
+    text = render(found, "md")
+    assert "the prediction log and its labels: it does not answer" in text
+    assert "the registry: it does not answer" in text
+    for form in FORMATS:
+        assert render(found, form)
+
+
+def test_past_rollouts_keep_their_dossier_and_unknown_ones_are_refused() -> None:
+    world = played(USELESS, 6)
+    first = dossier.explain(world.platform)
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    assert dossier.explain(world.platform).id != first.id
+    again = dossier.explain(world.platform, first.id)
+    assert (again.decision, again.timeline) == (first.decision, first.timeline)
+    with pytest.raises(NotFound, match=f"no rollout 'rollout-99'.*{first.id}"):
+        dossier.explain(world.platform, "rollout-99")
+
+
+def test_the_page_needs_nothing_else_and_the_document_is_whole(rolled_back: Dossier) -> None:
+    page = render(rolled_back, "html")
+    assert page.count("<svg") >= 2
+    links = set(re.findall(r"""(?:src|href)=["']([^"'#]+)""", page)) | set(
+        re.findall(r"url\(([^#)]+)\)", page)
+    )
+    assert links == set()
+    assert "<script" not in page
+    found = msgspec.json.decode(render(rolled_back, "json"))
+    assert found["decision"] == rolled_back.decision
+    assert found["guards"][0]["path"]
+
+
+def test_what_a_person_wrote_cannot_break_the_page() -> None:
+    world = played(GOOD, 2)
+    commands.rollout_abort(world.platform, "anna", "<script>alert(1)</script> | x")
+    page = render(dossier.explain(world.platform), "html")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert r"\| x" in render(dossier.explain(world.platform), "md")
+
+
+def test_an_experiment_shows_every_challenger() -> None:
+    plan = msgspec.structs.replace(PLAN, strategy="experiment", steps=(100,))
+    world = World(11, plan=plan)
+    world.install(Skill(0, USELESS))
+    world.controllers[0].turn()
+    for strength in (USELESS, GOOD):
+        world.install(Skill(0, strength))
+    for _ in range(12):
+        world.traffic()
+        world.deliver_labels()
+        world.controllers[0].turn()
+        world.pass_time()
+    found = dossier.explain(world.platform)
+    assert found.candidates == ("2", "3")
+    assert found.outcome == "promoted"
+    assert "Version 3 was promoted in place of version 1" in found.decision
+    assert {g.version for g in found.guards} == {"2", "3"}
+    assert found.of("2")[0].alpha_promote == pytest.approx(0.025)
+    assert "The evidence: version 2" in render(found, "html")
+
+
+def test_lengths_of_time_read_well() -> None:
+    assert spell(timedelta(days=3, hours=4, minutes=9)) == "3 d 4 h"
+    assert spell(timedelta(seconds=40)) == "40 s"
+    assert spell(timedelta(0)) == "no time"
