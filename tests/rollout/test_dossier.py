@@ -25,6 +25,7 @@ PLAN = RolloutSpec(
     bake=Duration(minutes=10),
     guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),
     max_duration=Duration(hours=9),
+    block=Duration(0),
 )
 
 
