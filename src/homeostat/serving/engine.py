@@ -22,6 +22,7 @@ from homeostat.serving.runtime import Columns, LoadedModel
 from homeostat.serving.segment import PredictionRecord, frame
 from homeostat.serving.shadow import Shadows
 from homeostat.serving.spec import ServingSpec
+from homeostat.serving.tracing import Traces
 
 ALONE = 256
 """A request of more rows runs by itself, in a thread: it holds up nobody's small ones."""
@@ -50,9 +51,10 @@ class Engine:
         now_us: Callable[[], int],
         spec: ServingSpec,
         workers: int = 1,
+        traces: Traces | None = None,
     ) -> None:
         self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
-        self._explore = spec.explore
+        self._explore, self._traces = spec.explore, traces
         self._admission = Admission(spec, workers)
         self._pending: dict[int, list[Job]] = {}  # by the assignment that a route made once
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large")
@@ -104,6 +106,8 @@ class Engine:
     def close(self) -> None:
         self._thread.shutdown(wait=True)
         self.shadows.close()
+        if self._traces is not None:
+            self._traces.close()
 
     # ------------------------------------------------------------ runs
 
@@ -201,6 +205,9 @@ class Engine:
                 self._pair(job, part(x, at, end))
             at = end
 
+        if self._traces is not None:
+            self._traces.answered(jobs)
+
     def _let_through(self, job: Job, scores: list[float]) -> bool:
         drawn = bucket(EXPLORE_SALT, job.id) < self._explore * BUCKETS
         return drawn and max(scores) >= job.model.threshold
@@ -226,6 +233,8 @@ class Engine:
         self._counters.series(model, job.model.version, job.chosen.arm).failed(job.n)
         self._end(job)
         job.reply.fail(500, f"version {job.model.version} of {model}: {why}")
+        if self._traces is not None:
+            self._traces.failed(job, why)
         if job.served.paired:
             self._pair(job, x)
 

@@ -38,6 +38,7 @@ from homeostat.serving.metrics import memory_gauges, render
 from homeostat.serving.routes import Routes
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.status import Slot, WorkerStatus, living
+from homeostat.serving.tracing import traces
 
 if TYPE_CHECKING:
     from homeostat.serving.grpc_front import GrpcFront
@@ -71,7 +72,9 @@ class Worker:
             dropped=lambda n: self._counters.add("log_dropped", n),
         )
         loop = asyncio.get_running_loop()
-        self._engine = Engine(loop, self._log, self._counters, self._now_us, spec, workers)
+        self._engine = Engine(
+            loop, self._log, self._counters, self._now_us, spec, workers, traces()
+        )
         self._routes = Routes(
             layout, self._report, budget=spec.memory * 1_000_000, formats=spec.formats
         )
