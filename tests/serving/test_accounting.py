@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -170,3 +171,31 @@ def test_over_its_rate_a_client_is_told_to_come_again(served: Plane) -> None:
     assert refused[0].headers["retry-after"] == "1"
     assert "5 requests a second" in refused[0].json()["error"]
     assert served.client.get("/v2/health/ready").is_success  # what costs nothing has no limit
+
+
+def test_a_drain_under_load_ends_every_request_it_took_in(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start(workers=2)
+    assert served.server is not None
+    with Mixed(served) as load:
+        load.wait(50)
+        served.server.stop()
+    sums = counted(served)
+    assert sums["requests"] == sum(sums[name] for name in DONE)
+    assert sums["lost"] == 0
+    assert {name: sums[name] for name in DONE} == {name: load.told[name] for name in DONE}
+
+
+def test_a_worker_is_back_a_second_after_a_crash_while_the_other_serves(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start(workers=2)
+    assert served.server is not None
+    os.kill(served.server.pids()["worker 0"], signal.SIGKILL)
+    began = time.monotonic()
+    wait_for(lambda: served.observed_workers() == 1, "the loss")
+    answered = 0
+    while served.observed_workers() < 2:
+        with httpx.Client(base_url=served.url) as client:
+            answered += client.post("/v1/models/m:predict", json=rows(1)).is_success
+        assert time.monotonic() - began < 10  # about one on a machine with nothing else to do
+    assert answered > 0

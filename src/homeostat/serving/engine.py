@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from homeostat.core.errors import BadInput, HomeostatError
 from homeostat.core.route import BUCKETS, bucket
 from homeostat.serving.admission import WAITING, Admission, Refused
-from homeostat.serving.batch import Batch, Matrix, finite, join, part, score, stack
+from homeostat.serving.batch import Batch, Matrix, finite, join, part, stack
 from homeostat.serving.counters import Counters
 from homeostat.serving.jobs import Answer, Job, Refusal, inputs_for
 from homeostat.serving.log import SegmentLog
+from homeostat.serving.pace import MOST
 from homeostat.serving.records import EXPLORE_SALT, answered, failed
 from homeostat.serving.runtime import Columns, LoadedModel
+from homeostat.serving.scoring import Outcome, Scored, attempt, large, not_finite, timed
 from homeostat.serving.segment import PredictionRecord, frame
 from homeostat.serving.shadow import Shadows
 from homeostat.serving.spec import ServingSpec
@@ -26,13 +28,8 @@ from homeostat.serving.tracing import Traces
 
 ALONE = 256
 """A request of more rows runs by itself, in a thread: it holds up nobody's small ones."""
-SLICE = 1024
-"""Rows of a large request that are converted and scored at a time."""
-
 NO_NUMBER = "the model returned no number"
 LATE = "the deadline had passed before the request could be computed"
-
-Scored = tuple[Batch, Matrix, Columns]
 
 
 class Engine:
@@ -40,7 +37,8 @@ class Engine:
 
     What arrives in one tick of the event loop is answered at its end, in one run per version and
     probability of assignment; never more rows at once than `pace` allows, the rest in the next
-    tick. now_us: the data plane's clock, microseconds since the epoch.
+    tick. A model that is slow however few rows it gets runs in a thread. now_us: the data plane's
+    clock, microseconds since the epoch.
     """
 
     def __init__(
@@ -58,6 +56,8 @@ class Engine:
         self._admission = Admission(spec, workers)
         self._pending: dict[int, list[Job]] = {}  # by the assignment that a route made once
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large")
+        self._busy: set[LoadedModel] = set()
+        self._scheduled = False
         self._rows = 0
         self.in_flight = 0
         self.shadows = Shadows(loop, log, counters, now_us)
@@ -75,12 +75,11 @@ class Engine:
         self._rows += job.n
         if job.n > ALONE:
             job.served.used = job.started
-            self._loop.run_in_executor(self._thread, _large, job).add_done_callback(
+            self._loop.run_in_executor(self._thread, large, job).add_done_callback(
                 lambda done: self._scored_large(job, done)  # type: ignore[arg-type]
             )
             return
-        if not self._pending:
-            self._loop.call_soon(self._flush)
+        self._wake()
         key = id(job.chosen)
         waiting = self._pending.get(key)
         if waiting is None:
@@ -111,20 +110,34 @@ class Engine:
 
     # ------------------------------------------------------------ runs
 
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        self._scheduled = False
         pending, self._pending = self._pending, {}
         for key, jobs in pending.items():
             model = jobs[0].model
-            pace = model.pace
-            if len(jobs) > 1 and sum(job.n for job in jobs) > pace.limit:
-                jobs, rest = _split(jobs, pace.limit)
+            if model in self._busy:  # what comes meanwhile makes the next batch
+                self._pending[key] = jobs
+                continue
+            aside = model.aside or model.pace.slow
+            limit = MOST if aside else model.pace.limit
+            if len(jobs) > 1 and sum(job.n for job in jobs) > limit:
+                jobs, rest = _split(jobs, limit)
                 if rest:
                     self._pending[key] = rest
+                    self._wake()
             started = jobs[0].served.used = perf_counter()
-            ran = self._run(model, self._timely(jobs, started))
-            pace.ran(ran, perf_counter() - started)
-        if self._pending:
-            self._loop.call_soon(self._flush)
+            jobs, x = self._ready(model, self._timely(jobs, started))
+            if jobs and aside:
+                self._run_aside(model, jobs, x)
+            elif jobs:
+                rows = sum(job.n for job in jobs)
+                self._conclude(jobs, x, attempt(model, x))
+                model.pace.ran(rows, perf_counter() - started)
 
     def _timely(self, jobs: list[Job], now: float) -> list[Job]:
         """Those whose deadline has not passed; the others are refused."""
@@ -139,29 +152,46 @@ class Engine:
             self._refuse(job, 504, LATE)
         return [job for job in jobs if job not in late]
 
-    def _run(self, model: LoadedModel, jobs: list[Job]) -> int:
-        """Score and answer; -> how many rows."""
+    def _ready(self, model: LoadedModel, jobs: list[Job]) -> tuple[list[Job], Batch]:
+        """The jobs whose numbers are finite, and their rows; the others are refused."""
         if not jobs:
-            return 0
-        x: Batch
-        if model.plain:
-            x = stack([job.inputs for job in jobs], model.width)
-            if not finite(x):
-                return self._run(model, self._finite(jobs, x))
-        else:
-            x = join([job.inputs for job in jobs])
-        try:
-            scores, results = score(model, x)
-        except HomeostatError as error:
-            if len(jobs) > 1:
-                return sum(self._run(model, [job]) for job in jobs)
-            self._fail(jobs[0], x, str(error), None)
-            return jobs[0].n
+            return jobs, {}
+        if not model.plain:
+            return jobs, join([job.inputs for job in jobs])
+        x = stack([job.inputs for job in jobs], model.width)
+        if finite(x):
+            return jobs, x
+        return self._ready(model, self._finite(jobs, x))
+
+    def _run_aside(self, model: LoadedModel, jobs: list[Job], x: Batch) -> None:
+        """In the thread, one batch of a model at a time: nobody else waits for a slow one."""
+        self._busy.add(model)
+
+        def ran(done: asyncio.Future[tuple[Outcome, float]]) -> None:
+            self._busy.discard(model)
+            outcome, seconds = done.result()
+            model.pace.ran(sum(job.n for job in jobs), seconds)
+            self._conclude(jobs, x, outcome)
+            if self._pending:
+                self._wake()
+
+        running = self._loop.run_in_executor(self._thread, timed, model, x)
+        running.add_done_callback(ran)
+
+    def _conclude(self, jobs: list[Job], x: Batch, outcome: Outcome) -> None:
+        if isinstance(outcome, HomeostatError):
+            if len(jobs) == 1:
+                self._fail(jobs[0], x, str(outcome), None)
+                return
+            for job in jobs:  # which of them spoils the batch?
+                rows = self._ready(job.model, [job])[1]
+                self._conclude([job], rows, attempt(job.model, rows))
+            return
+        scores, results = outcome
         if finite(scores):
             self._answer(jobs, x, scores, results)
         else:
             self._answer_one_by_one(jobs, x, scores, results)
-        return len(scores)
 
     def _scored_large(self, job: Job, done: Future[Scored]) -> None:
         error = done.exception()
@@ -204,7 +234,6 @@ class Engine:
             if job.served.paired:
                 self._pair(job, part(x, at, end))
             at = end
-
         if self._traces is not None:
             self._traces.answered(jobs)
 
@@ -273,19 +302,6 @@ class Engine:
             self.shadows.submit(served.model, other, job.id, rows)
 
 
-def not_finite(model: LoadedModel, x: Matrix) -> BadInput | None:
-    """The first number that is none in float32; None when all are."""
-    good = np.isfinite(x)
-    if good.all():
-        return None
-    row, column = (int(i) for i in np.argwhere(~good)[0])
-    return BadInput(
-        "not a finite float32",
-        path=f"row {row}, feature {model.inputs[column]!r}",
-        expected="a finite number",
-    )
-
-
 def _split(jobs: list[Job], rows: int) -> tuple[list[Job], list[Job]]:
     """The first jobs with at most so many rows together (at least one job), and the others."""
     taken = 0
@@ -294,33 +310,3 @@ def _split(jobs: list[Job], rows: int) -> tuple[list[Job], list[Job]]:
         if taken > rows and k:
             return jobs[:k], jobs[k:]
     return jobs, []
-
-
-def _large(job: Job) -> Scored:
-    """In the thread: a request of many rows, slice by slice, so that the event loop's thread
-    gets its turn. Raises BadInput, HomeostatError, and TimeoutError past the deadline."""
-    parts: list[Scored] = []
-    for at in range(0, job.n, SLICE):
-        if job.deadline is not None and job.deadline <= perf_counter():
-            raise TimeoutError
-        parts.append(_slice(job, at, min(job.n, at + SLICE)))
-    xs, scores, results = zip(*parts, strict=True)
-    x: Batch = np.concatenate(xs) if job.model.plain else join(xs)
-    return x, np.concatenate(scores), join(results) if job.model.results else {}
-
-
-def _slice(job: Job, start: int, end: int) -> Scored:
-    model, inputs = job.model, job.inputs
-    x: Batch
-    if not model.plain:
-        x = join([inputs])
-        x = part(x, start, end)
-    elif isinstance(inputs, list):
-        x = stack([inputs[start * model.width : end * model.width]], model.width)
-    else:
-        x = stack([part(inputs, start, end)], model.width)
-    if isinstance(x, np.ndarray):
-        error = not_finite(model, x)
-        if error is not None:
-            raise error
-    return (x, *score(model, x))

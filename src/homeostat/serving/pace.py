@@ -10,14 +10,21 @@ LEAST, MOST = 8, 256
 
 class Pace:
     """Halves when a run was too long, grows again while runs are short (as TCP does with its
-    window: it needs no model of the cost per row, and follows it when it changes)."""
+    window: it needs no model of the cost per row, and follows it when it changes).
 
-    __slots__ = ("limit",)
+    slow: the last run was too long although it could hardly have been smaller.
+    """
+
+    __slots__ = ("limit", "slow")
 
     def __init__(self) -> None:
-        self.limit = MOST
+        self.limit, self.slow = MOST, False
 
     def ran(self, rows: int, seconds: float) -> None:
+        if seconds > BUDGET and rows <= LEAST:
+            self.slow = True
+        elif seconds < BUDGET / 2:
+            self.slow = False
         if seconds > BUDGET:
             self.limit = max(LEAST, min(self.limit, rows) // 2)
         elif rows >= self.limit and self.limit < MOST:

@@ -41,7 +41,8 @@ class LoadedModel:
 
     inputs: names in the model's order; columns: the same with their types; plain: all of them
     are float32 numbers and there are no results, so `score` takes a matrix; results: further
-    outputs beside the score. memory: bytes that loading took, about.
+    outputs beside the score. aside: it runs beside the event loop, never in it. memory: bytes
+    that loading took, about.
     """
 
     def __init__(self, servable: Servable, manifest: Manifest, runtime: Runtime) -> None:
@@ -54,6 +55,7 @@ class LoadedModel:
         self.threshold = manifest.threshold
         self.format = manifest.format
         self.pace = Pace()
+        self.aside = manifest.format != "onnx"  # Python code: of unknown speed
         self.memory = 0
         self._runtime = runtime
 
