@@ -92,6 +92,11 @@ def _errors(of: str) -> str:
     return f"{failed} / ({failed} + {answered})"
 
 
+def _of_server(expr: str, of: str) -> str:
+    """A figure of the whole server, under the model that it serves."""
+    return f"{expr} * on (instance, job) group_left (model) homeostat_champion_info{of}"
+
+
 # -- the model ---------------------------------------------------------------------------------
 
 
@@ -181,6 +186,17 @@ def _requests(of: str) -> Row:
                 "Of one request; histogram buckets double, so a quantile is exact to a factor 2.",
                 latency,
                 unit="s",
+            ),
+            Chart(
+                "How requests end",
+                "Per second, of every kind and model on this server; shed: for want of capacity or"
+                " time, lost: their worker was killed.",
+                tuple(
+                    Line(_of_server(f"rate(homeostat_requests_{how}_total[{RATE}])", of), how)
+                    for how in ("answered", "shed", "failed", "lost")
+                ),
+                unit="reqps",
+                width=24,
             ),
         ),
     )
@@ -325,7 +341,6 @@ def _loop(project: Project) -> tuple[Row, ...]:
 
 
 def _alive(project: Project, of: str) -> Row:
-    instance = f"on (instance, job) group_left (model) homeostat_champion_info{of}"
     window = project.monitoring.window.total_seconds()
     beats = (
         Chart(
@@ -360,7 +375,7 @@ def _alive(project: Project, of: str) -> Row:
         Chart(
             "Log records dropped",
             "Predictions that could not be kept, since the counters began.",
-            (Line(f"homeostat_log_dropped_total * {instance}", "records"),),
+            (Line(_of_server("homeostat_log_dropped_total", of), "records"),),
             kind="figure",
             limit=1,
             width=6,
