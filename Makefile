@@ -74,6 +74,10 @@ bench-serving: .venv/.dev ## Our server beside FastAPI, MLServer, KServe, BentoM
 bench-soak: .venv/.dev ## Five minutes at full rate, with kills: memory flat, nothing lost
 	@$(BIN)/python -m benchmarks.serving.soak $(BENCH)
 
+.PHONY: bench-drift
+bench-drift: .venv/.dev ## Our drift monitors beside Evidently, NannyML, alibi-detect and SciPy
+	@$(BIN)/python -m benchmarks.drift $(BENCH)
+
 # --- checking --------------------------------------------------------------------------------
 
 # First what has to have the machine to itself, then all else. pytest's 5: nothing was chosen.

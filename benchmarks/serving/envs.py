@@ -24,9 +24,13 @@ def python(entry: Entry) -> str:
     if entry.environment is None:
         return sys.executable
     wanted = PEERS / f"{entry.environment}.txt"
-    base = entry.python or sys.executable
+    return environment(entry.environment, wanted, entry.python or sys.executable)
+
+
+def environment(name: str, wanted: Path, base: str = sys.executable) -> str:
+    """The interpreter of an environment with what `wanted` lists. Raises NotInstalled."""
     mark = hashlib.sha256(wanted.read_bytes() + base.encode()).hexdigest()
-    folder = CACHE / entry.environment
+    folder = CACHE / name
     done = folder / ".done"
     interpreter = folder / "bin" / "python"
     if done.exists() and done.read_text() == mark and interpreter.exists():

@@ -1,0 +1,1 @@
+"""Drift monitors side by side: cost, false alarms and delay (`make bench-drift`)."""

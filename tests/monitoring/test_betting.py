@@ -1,0 +1,99 @@
+"""Evidence over windows: its budget, and that it grows when something moves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.integrate import quad
+from scipy.stats import binom
+
+from homeostat.monitoring.baseline import Baseline, Categorical, Numeric
+from homeostat.monitoring.betting import calibrated, wager, weigh
+from homeostat.monitoring.column import look
+from homeostat.monitoring.model import Evidence
+
+BASE = Baseline.build(pl.DataFrame({"x": np.random.default_rng(0).normal(size=20_000)})).columns[0]
+FLAG = Baseline.build(pl.DataFrame({"x": ["a", "b", "b", "c"] * 2_000})).columns[0]
+
+
+def bet(base: Numeric | Categorical, values: list | np.ndarray, follow: int = -1):  # type: ignore[no-untyped-def,type-arg]
+    series = pl.Series("x", values)
+    return wager(base, look(base, [series], series.len()), 0.1, 1e-4, follow)
+
+
+def test_bets_lose_while_nothing_moves_and_win_when_it_does() -> None:
+    random = np.random.default_rng(1)
+    assert bet(BASE, random.normal(size=500))[0] < 0
+    assert bet(BASE, random.normal(1.0, 1, 500))[0] > 10
+    assert bet(BASE, np.append(random.normal(size=300), [np.nan] * 200))[0] > 10
+    assert bet(FLAG, ["a", "b", "b", "c"] * 100)[0] < 0
+    assert bet(FLAG, ["a"] * 400)[0] > 10
+    assert bet(FLAG, ["new"] * 400)[0] > 10
+
+
+def test_a_bet_on_a_share_at_the_limit_is_worth_one_on_average() -> None:
+    n, p0 = 60, 0.6
+    for p in (0.3, 0.6):
+        for stake in (0.05, 0.4):
+            p1 = p0 + stake * (1 - p0)
+            hits = np.arange(n + 1)
+            value = (p1 / p0) ** hits * ((1 - p1) / (1 - p0)) ** (n - hits)
+            assert binom.pmf(hits, n, p) @ value <= 1 + 1e-9
+
+
+def test_following_the_last_window_finds_a_small_move_sooner() -> None:
+    random = np.random.default_rng(2)
+    log, follow = 0.0, -1
+    fresh = 0.0
+    for _ in range(8):
+        values = random.normal(0.55, 1, 200)
+        won, follow = bet(BASE, values, follow)
+        log, fresh = log + won, fresh + bet(BASE, values)[0]
+    assert log > fresh + 1
+
+
+def test_calibrated_p_values_are_worth_one_on_average() -> None:
+    # over s = -log(p), which is exponential while nothing moves
+    mean, _ = quad(lambda s: math.exp(calibrated(math.exp(-s)) - s), 1e-3, 600, limit=400)
+    assert mean == pytest.approx(1, abs=0.01)
+    assert calibrated(1e-12) > 15
+    assert calibrated(1.0) < 0
+
+
+def test_more_features_need_more_evidence_unless_several_move() -> None:
+    strong = {"a": (math.log(250), 0)}
+    assert weigh((), strong, 100, 1)[0].named
+    assert not weigh((), strong, 100, 3)[0].named
+    together = {name: (math.log(110), 0) for name in "abc"}
+    assert all(e.named for e in weigh((), together, 100, 3))
+
+
+def test_what_was_named_stays_so_until_its_evidence_is_spent() -> None:
+    after = weigh((), {"a": (20.0, 3)}, 100, 1)
+    assert after == (Evidence("a", math.log(100), 3, named=True),)
+    kept = weigh(after, {"a": (-1.0, 2)}, 100, 1)
+    assert kept[0].named
+    assert weigh(kept, {"a": (-9.0, 2)}, 100, 1) == ()
+
+
+def test_quiet_windows_alarm_no_more_than_declared_however_many_features_there_are() -> None:
+    random = np.random.default_rng(3)
+    columns = [f"f{i}" for i in range(12)]
+    base = Baseline.build(pl.DataFrame(random.normal(size=(5_000, 12)), schema=columns))
+    evidence: tuple[Evidence, ...] = ()
+    alarms, length = 0, 20
+    for _ in range(400):
+        won = {}
+        for column in base.columns:
+            # the worst that the null allows: the mean has moved by just the minimum effect
+            values = pl.Series(random.normal(0.2513, 1, 100))
+            seen = look(column, [values], 100)
+            follow = {e.feature: e.bet for e in evidence}.get(column.name, -1)
+            won[column.name] = wager(column, seen, 0.1, 0.01, follow)
+        before = {e.feature for e in evidence if e.named}
+        evidence = weigh(evidence, won, length, 12)
+        alarms += any(e.named and e.feature not in before for e in evidence)
+    assert alarms <= 400 / length
