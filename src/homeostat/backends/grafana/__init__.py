@@ -1,11 +1,11 @@
 """The declared project as dashboards for Grafana, provisioned as files. Pure: a project -> texts.
 
-charts.py says what is shown; build.py, the one file that knows the SDK, how Grafana writes it.
+boards.py says what is shown; build.py, the one file that knows the SDK, how Grafana writes it.
 """
 
 from __future__ import annotations
 
-from homeostat.backends.grafana.charts import boards
+from homeostat.backends.grafana.boards import boards
 from homeostat.backends.grafana.provisioning import dashboards_provider, datasource
 from homeostat.core.errors import BadInput
 from homeostat.definition import Project

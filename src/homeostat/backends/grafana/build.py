@@ -1,4 +1,4 @@
-"""How Grafana writes what charts.py shows: JSON made with the Grafana Foundation SDK."""
+"""How Grafana writes what boards.py shows: JSON made with the Grafana Foundation SDK."""
 
 from __future__ import annotations
 
