@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from homeostat import __version__
-from homeostat.cli import export, operate, pipeline, project, rollout, tables
+from homeostat.cli import export, monitors, operate, pipeline, project, rollout, tables
 from homeostat.cli.output import Settings, document, error_document, say
 from homeostat.core.errors import BadDefinition, HomeostatError, Unavailable
 
@@ -38,6 +38,7 @@ project.add_to(app)
 pipeline.add_to(app)
 operate.add_to(app)
 rollout.add_to(app)
+monitors.add_to(app)
 tables.add_to(app)
 export.add_to(app)
 

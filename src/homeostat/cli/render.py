@@ -132,6 +132,11 @@ def _status(found: Status) -> Iterator[str]:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
     if found.estimate is not None:
         yield f"            {coloured('guess', 'dim')} {found.estimate.sentence}"
+    if found.certificate is not None:
+        told = "; ".join(f"{r.monitor} {r.per_month:.2g}" for r in found.certificate.rates)
+        yield f"            false alarms a month, as calibrated: {told}"
+    for silence in found.silences:
+        yield f"silence     {silence.sentence}"
     for alert in found.alerts:
         colour = "red" if alert.severity == "critical" else "yellow"
         yield f"{coloured('ALERT', colour)}       {alert.sentence} (since {when(alert.since)})"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +9,10 @@ from typing import Annotated
 import typer
 
 from homeostat.cli.output import JsonFlag, document, say, settings
+from homeostat.cli.person import By, person
 from homeostat.core.errors import BadInput
 
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Recorded with the decision.")]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides (default: you).")]
 
 group = typer.Typer(
     help="Canaries: begin, watch, and decide by hand.", no_args_is_help=True, rich_markup_mode=None
@@ -23,14 +21,6 @@ group = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="rollout")
-
-
-def person() -> str:
-    """The name of whoever runs the command."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"user {os.getuid()}"
 
 
 @group.command()

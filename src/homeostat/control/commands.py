@@ -4,13 +4,16 @@ and returns the state it leaves. Raises Refused where it is impossible, Unavaila
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from homeostat.control.model import ChampionChanged, LoopEvent, State
 from homeostat.control.platform import Platform
 from homeostat.control.record import settle
 from homeostat.control.tick import Controller
-from homeostat.core.errors import Refused, Unavailable
+from homeostat.core.errors import BadInput, Refused, Unavailable
 from homeostat.core.route import Servable
+from homeostat.monitoring.decide import EVERY, KINDS
+from homeostat.monitoring.model import Silenced
 from homeostat.rollout import commands
 from homeostat.rollout.model import Promoted
 
@@ -107,6 +110,28 @@ def _earlier(platform: Platform, state: State, version: str) -> Servable:
         )
     known = state.servables.get(version)
     return known or platform.registry.get(platform.stream, version).servable()
+
+
+def monitors_silence(
+    platform: Platform, kind: str, length: timedelta, reason: str, by: str
+) -> State:
+    """Tell nobody of alerts of a kind (or `all`) for so long; no time at all ends a silence.
+    Raises BadInput, Refused where there is no silence to end."""
+    if kind not in (*KINDS, EVERY):
+        raise BadInput(
+            "there is no such alert", expected=", ".join((*KINDS, EVERY)), found=repr(kind)
+        )
+    if length > timedelta(0) and not reason.strip():
+        raise BadInput("a silence needs a reason", remedy="say it with --why")
+    now = platform.clock.now()
+
+    def decide(state: State) -> Sequence[LoopEvent]:
+        found = state.monitor.silences.get(kind)
+        if length <= timedelta(0) and (found is None or found.until <= now):
+            raise Refused(f"{kind} alerts are not silenced")
+        return [Silenced(kind, now + length, reason, by)]
+
+    return _act(platform, decide)
 
 
 def _act(platform: Platform, decide: Callable[[State], Sequence[LoopEvent]]) -> State:

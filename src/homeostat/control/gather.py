@@ -31,6 +31,7 @@ def monitor(
     """What the monitors see in every window that has closed since the last one, oldest first."""
     project, version, watched = platform.project, champion.version, reference.watched
     spec, last_end = project.monitoring, state.last_end
+    certificate = state.certificate_of(version)
     evidence = state.evidence if state.version == version else ()
     for start, end in windows_due(last_end, now, spec.window, first):
         weeks = spec.drift.weeks
@@ -49,6 +50,7 @@ def monitor(
             traffic=profiles.window(watched, version, start, end),
             past=profiles.past(watched, version, start, end, weeks) if weeks else None,
             before=evidence,
+            levels=None if certificate is None else certificate.levels,
         )
         evidence, last_end = window.evidence, end
         yield window

@@ -84,6 +84,18 @@ def busy(state: State) -> str | None:
     return None
 
 
+def doing(state: State, project: Project, now: datetime) -> str:
+    """What the loop is doing about harm, for people who are woken by it."""
+    under_way = busy(state)
+    if under_way is not None:
+        return under_way
+    wanted = trigger(state, project, now)
+    if wanted is None:
+        return "what is declared under retraining.on does not ask for a retraining"
+    refusal = admission(state, project, now, wanted)
+    return "a retraining starts" if refusal is None else f"no retraining yet: {refusal}"
+
+
 def admission(state: State, project: Project, now: datetime, wanted: Trigger) -> str | None:
     """None when the retraining is admitted, else the reason why not."""
     return _fit_to_learn_from(state, project, now, wanted) or _within_budget(state, project, now)

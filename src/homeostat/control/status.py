@@ -12,8 +12,10 @@ from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
+from homeostat.monitoring.certificate import Calibrated
 from homeostat.monitoring.decide import cause, changed_at
 from homeostat.monitoring.estimate.model import Estimated
+from homeostat.monitoring.model import Silenced
 from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
 from homeostat.rollout.spec import RolloutSpec
@@ -92,11 +94,13 @@ class AlertView(msgspec.Struct, frozen=True):
     severity: str
     since: datetime
     sentence: str
+    incident: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
     """Everything `homeostat status` shows. next: what a person may do now. estimate: what quality
-    may be, without labels: no measurement, and no verdict."""
+    may be, without labels: no measurement, and no verdict. silences: that hold now.
+    certificate: how far the champion's monitors can be trusted, where that was measured."""
 
     model: str
     at: datetime
@@ -111,6 +115,8 @@ class Status(msgspec.Struct, frozen=True):
     retraining: Retraining
     next: str
     estimate: Estimated | None = None
+    silences: tuple[Silenced, ...] = ()
+    certificate: Calibrated | None = None
 
 
 def status(platform: Platform) -> Status:
@@ -128,11 +134,14 @@ def status(platform: Platform) -> Status:
         monitors=monitor.verdicts,
         watched_until=monitor.last_end,
         alerts=tuple(
-            AlertView(a.kind, a.severity, a.since, a.sentence) for a in monitor.open_alerts
+            AlertView(a.kind, a.severity, a.since, a.sentence, a.incident)
+            for a in monitor.open_alerts
         ),
         retraining=_retraining(platform, state, now),
         next=_next(state),
         estimate=monitor.estimate,
+        silences=tuple(s for s in monitor.silences.values() if s.until > now),
+        certificate=monitor.certificate_of(state.champion),
     )
 
 

@@ -31,8 +31,8 @@ from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
 from homeostat.core.ports import Notice
 from homeostat.core.version import Version
 from homeostat.monitoring.decide import decide as decide_alerts
-from homeostat.monitoring.decide import notices
-from homeostat.monitoring.model import AlertNotified
+from homeostat.monitoring.decide import escalations, heartbeat, notices
+from homeostat.monitoring.model import AlertNotified, WindowObserved
 from homeostat.monitoring.traffic import SCORE
 from homeostat.monitoring.window import LABEL, Reference
 from homeostat.rollout.model import Promoted
@@ -112,7 +112,7 @@ class Controller:
         problems: list[str] = []
         steps: list[Callable[[Draft], None]] = [self._supervise, self._degraded, self._roll_out]
         if monitors:
-            steps = [self._supervise, self._watch, *steps[1:], self._retrain]
+            steps = [self._supervise, self._watch, *steps[1:], self._retrain, self._remind_people]
         for step in [*steps, self._candidates]:
             _attempt(lambda step=step: step(draft), problems)  # type: ignore[misc]
         if draft.events:
@@ -149,10 +149,21 @@ class Controller:
             first,
             draft.at,
         )
+        project = self.platform.project
         for window in windows:
             draft.add([window])
-            spec = self.platform.project.monitoring
-            draft.add(decide_alerts(draft.state.monitor, window, spec, draft.at))
+            action = policy.doing(draft.state, project, draft.at)
+            monitor, spec = draft.state.monitor, project.monitoring
+            draft.add(decide_alerts(monitor, window, spec, draft.at, action=action))
+
+    def _remind_people(self, draft: Draft) -> None:
+        """Of alerts that stay open, and of monitors that do not look."""
+        monitor, spec = draft.state.monitor, self.platform.project.monitoring
+        draft.add(escalations(monitor, spec, draft.at))
+        if draft.state.lives:
+            looking = any(isinstance(e, WindowObserved) for e in draft.events)
+            first = draft.state.lives[0][0]
+            draft.add(heartbeat(monitor, spec, first, draft.at, looking=looking))
 
     def _degraded(self, draft: Draft) -> None:
         rollout = draft.state.live_rollout
@@ -228,7 +239,7 @@ class Controller:
         self._aliased = wanted
 
     def _notify(self, state: State) -> None:
-        for notice in notices(state.monitor):
+        for notice in notices(state.monitor, self.platform.clock.now()):
             self.platform.notifier.send(self._about(notice))
             record(self.platform, [AlertNotified(notice.key)], seen=state.seq)
 

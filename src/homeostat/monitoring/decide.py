@@ -6,20 +6,23 @@ explanation, not a second alert. Movement without harm is recorded and pages nob
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
+from homeostat.core.duration import Duration
 from homeostat.core.ports import Notice
 from homeostat.core.verdict import Outcome
 from homeostat.monitoring import model
 from homeostat.monitoring.change import change_point
 from homeostat.monitoring.model import (
+    AlertEscalated,
     AlertRaised,
     AlertResolved,
     MonitorEvent,
     MonitorState,
+    Silenced,
     WindowObserved,
     evolve,
 )
@@ -29,6 +32,13 @@ from homeostat.monitoring.triage import Cause, triage
 NO_TRAFFIC = 3
 """Windows without a request, in a row, after which silence is an alert."""
 EXPLAIN = 3
+OVERDUE = 2
+"""Windows beyond the first one that is due, after which the monitors count as blind."""
+EVERY = "all"
+KINDS = ("quality", "drift", "data", "traffic", "monitor")
+CAUSED = ("quality", "drift", "data")
+"""Alerts that one cause may raise together."""
+MORE = "homeostat status, homeostat history --evidence"
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -97,10 +107,21 @@ def changed_at(state: MonitorState) -> datetime | None:
     return change_point([(w.end, w.effect) for w in own if w.effect is not None])
 
 
-def notices(state: MonitorState) -> tuple[Notice, ...]:
-    """What people have not been told yet, oldest first; record `AlertNotified(notice.key)` for
-    each one that was delivered."""
-    return state.notices
+def notices(state: MonitorState, now: datetime) -> tuple[Notice, ...]:
+    """What people have not been told yet and may be now, oldest first; record
+    `AlertNotified(notice.key)` for each one that was delivered. A silence holds back what began or
+    got worse, not the end of what people know of."""
+    return tuple(n for n in state.notices if n.over or silence(state, _kind(n.key), now) is None)
+
+
+def silence(state: MonitorState, kind: str, now: datetime) -> Silenced | None:
+    """The silence that holds for alerts of a kind."""
+    found = (state.silences.get(kind), state.silences.get(EVERY))
+    return next((s for s in found if s is not None and s.until > now), None)
+
+
+def _kind(key: str) -> str:
+    return key.partition("@")[0]
 
 
 def decide(
@@ -117,7 +138,64 @@ def decide(
     if state.last_end is not None and window.end < state.last_end:
         return []
     after = evolve(state, window, now)
-    return [*_quality(after, action), *_drift(after), *_data(after), *_traffic(after, window)]
+    events: list[MonitorEvent] = []
+    for found in (_quality(after, action), _data(after), _drift(after), _traffic(after, window)):
+        events += found
+    return [_certified(_grouped(event, after, events), after) for event in events]
+
+
+def _grouped(
+    event: MonitorEvent, state: MonitorState, others: Sequence[MonitorEvent]
+) -> MonitorEvent:
+    """One cause, one incident: an alert belongs to the one that is open, or began with it."""
+    if not isinstance(event, AlertRaised) or event.kind not in CAUSED:
+        return event
+    open_ = [a.incident for a in state.open_alerts if a.kind in CAUSED]
+    with_it = [e.key for e in others if isinstance(e, AlertRaised) and e.kind in CAUSED]
+    return msgspec.structs.replace(event, incident=(open_ or with_it)[0])
+
+
+def _certified(event: MonitorEvent, state: MonitorState) -> MonitorEvent:
+    """How far this monitor can be trusted, beside its alert."""
+    certificate = state.certificate_of(state.version)
+    if not isinstance(event, AlertRaised) or certificate is None or state.certified is None:
+        return event
+    rate = certificate.rate(event.kind)
+    if rate is None:
+        return event
+    told = f"this monitor: {rate.sentence}, calibrated on the {certificate.source} at "
+    return msgspec.structs.replace(event, text=f"{event.text}; {told}{state.certified:%F}")
+
+
+def escalations(state: MonitorState, spec: MonitoringSpec, now: datetime) -> list[MonitorEvent]:
+    """Alerts that are open for longer than declared, told again."""
+    if spec.escalate is None:
+        return []
+    return [
+        AlertEscalated(a.key, "critical", f"still open after {_ago(now - a.since)}")
+        for a in state.open_alerts
+        if a.severity != "info" and a.raised is not None and now - a.raised >= spec.escalate
+    ]
+
+
+def heartbeat(
+    state: MonitorState, spec: MonitoringSpec, first: datetime, now: datetime, *, looking: bool
+) -> list[MonitorEvent]:
+    """A monitor that has not looked is an alert itself. first: since when there is something to
+    look at. looking: some window was judged just now, so that it only has to catch up."""
+    alert, looked = state.alert("monitor"), state.last_end or first
+    overdue = now - looked - spec.window
+    if alert is None and not looking and overdue >= OVERDUE * spec.window:
+        text = f"no window was judged since {looked:%F %R}, {_ago(overdue)} overdue: harm would go "
+        text += "unnoticed; the loop's problems are in its output and at /metrics"
+        return [_raise("monitor", "critical", "the monitors are blind", text, looked)]
+    if alert is not None and overdue < spec.window:
+        return [AlertResolved(alert.key, alert.kind, f"windows are judged up to {looked:%F %R}")]
+    return []
+
+
+def _ago(length: timedelta) -> str:
+    return str(Duration.of(timedelta(minutes=length // timedelta(minutes=1))))
 
 
 def _raise(kind: str, severity: str, title: str, text: str, since: datetime) -> AlertRaised:
@@ -132,7 +210,8 @@ def _quality(state: MonitorState, action: str) -> Iterator[MonitorEvent]:
             "quality",
             "critical" if failed else "warning",
             "the model is doing harm",
-            f"{_loss(state, found)}; since {found.since:%F %R}; {_because(state)}; {action}",
+            f"{_loss(state, found)}; since {found.since:%F %R}; {_because(state)}; {action}; "
+            f"more: {MORE}",
             found.since,
         )
     elif alert is not None and found is None and state.quality and state.quality.passed:
@@ -168,9 +247,10 @@ def _drift(state: MonitorState) -> Iterator[MonitorEvent]:
 
 
 def _data(state: MonitorState) -> Iterator[MonitorEvent]:
-    broken, alert = data_broken(state), state.alert("data")
-    if broken is not None and alert is None and state.data_since is not None:
-        yield _raise("data", "warning", "data arrive broken", broken, state.data_since)
+    broken, alert, harm = data_broken(state), state.alert("data"), harmed(state)
+    if broken is not None and alert is None and harm is None and state.data_since is not None:
+        text = f"{broken}; nothing is trained on such data; more: {MORE}"
+        yield _raise("data", "warning", "data arrive broken", text, state.data_since)
     elif alert is not None and state.data is not None and state.data.outcome is Outcome.PASS:
         yield AlertResolved(alert.key, alert.kind, state.data.sentence)
 

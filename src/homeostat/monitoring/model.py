@@ -9,6 +9,7 @@ import msgspec
 from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.certificate import Calibrated
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.outcomes import Outcomes
 from homeostat.monitoring.quality import Harm
@@ -88,8 +89,9 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
 
 
 class AlertRaised(Event, frozen=True, tag="alert.raised"):
-    """key: of this incident. kind: quality, drift, data or traffic; one of each is open at most.
-    severity: critical, warning, or info (recorded, nobody is paged). since: the first sign."""
+    """key: of this alert. kind: quality, drift, data, traffic or monitor; one of each is open at
+    most. severity: critical, warning, or info (recorded, nobody is paged). since: the first sign.
+    incident: the key of the first alert of the same cause; empty: its own."""
 
     key: str
     kind: str
@@ -97,10 +99,39 @@ class AlertRaised(Event, frozen=True, tag="alert.raised"):
     title: str
     text: str
     since: datetime
+    incident: str = ""
 
     @property
     def sentence(self) -> str:
         return f"{self.title}: {self.text}"
+
+
+class AlertEscalated(Event, frozen=True, tag="alert.escalated"):
+    """An alert was open for too long, and is told again."""
+
+    key: str
+    severity: str
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        return f"alert {self.key} escalated to {self.severity}: {self.text}"
+
+
+class Silenced(Event, frozen=True, tag="alert.silenced"):
+    """Nobody is told of alerts of this kind (`all`: of any) until then. They are still recorded,
+    and one that is open when the silence ends is told. until: in the past to end it."""
+
+    kind: str
+    until: datetime
+    reason: str
+    by: str
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.kind} alerts are silenced by {self.by} until {self.until:%F %R}: {self.reason}"
+        )
 
 
 class AlertResolved(Event, frozen=True, tag="alert.resolved"):
@@ -124,12 +155,21 @@ class AlertNotified(Event, frozen=True, tag="alert.notified"):
         return f"told people of {what} {self.key.removesuffix(RESOLVED)}"
 
 
-MonitorEvent = WindowObserved | AlertRaised | AlertResolved | AlertNotified
+MonitorEvent = (
+    WindowObserved
+    | AlertRaised
+    | AlertResolved
+    | AlertEscalated
+    | AlertNotified
+    | Silenced
+    | Calibrated
+)
 UNION = MonitorEvent
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An alert that is open. told: a notice of it was delivered."""
+    """An alert that is open. told: a notice of it was delivered. incident: the key of the first
+    alert of the same cause. raised: when it was, or was escalated last."""
 
     key: str
     kind: str
@@ -138,11 +178,13 @@ class Alert(msgspec.Struct, frozen=True):
     sentence: str
     since: datetime
     told: bool = False
+    incident: str = ""
+    raised: datetime | None = None
 
 
 class Figures(msgspec.Struct, frozen=True):
     """One window in the state's memory. version: whom it is about. matured_until: the end of the
-    event time of `quality`."""
+    event time of `quality`. quiet: no monitor found anything."""
 
     end: datetime
     rows: int
@@ -151,6 +193,7 @@ class Figures(msgspec.Struct, frozen=True):
     quality: float | None
     matured_until: datetime | None = None
     version: str = ""
+    quiet: bool = True
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -166,7 +209,8 @@ class MonitorState(msgspec.Struct, frozen=True):
     first window that failed. empty: windows without traffic in a row. notices: not yet delivered.
     windows: the last KEPT, oldest first. estimate: the last window's guess at quality.
     labels: the last evidence of final labels on this version. incidents: periods in which broken
-    values arrived, the last KEPT_INCIDENTS, oldest first."""
+    values arrived, the last KEPT_INCIDENTS, oldest first. certificate: of the last calibration,
+    certified: when it was made. silences: by kind of alert."""
 
     last_end: datetime | None = None
     version: str | None = None
@@ -187,11 +231,19 @@ class MonitorState(msgspec.Struct, frozen=True):
     estimate: Estimated | None = None
     labels: Outcomes | None = None
     incidents: tuple[Period, ...] = ()
+    certificate: Calibrated | None = None
+    certified: datetime | None = None
+    silences: dict[str, Silenced] = {}
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Harm first."""
         return tuple(v for v in (self.quality, self.drift, self.data) if v is not None)
+
+    def certificate_of(self, version: str | None) -> Calibrated | None:
+        """Monitors are calibrated for one version, and say nothing of another's."""
+        found = self.certificate
+        return found if found is not None and found.version == version else None
 
     def alert(self, kind: str) -> Alert | None:
         return next((a for a in self.open_alerts if a.kind == kind), None)
@@ -209,6 +261,12 @@ def evolve(state: MonitorState, event: MonitorEvent, at: datetime) -> MonitorSta
             return _resolved(state, event, at)
         case AlertNotified():
             return _notified(state, event)
+        case AlertEscalated():
+            return _escalated(state, event, at)
+        case Silenced():
+            return msgspec.structs.replace(state, silences={**state.silences, event.kind: event})
+        case Calibrated():
+            return msgspec.structs.replace(state, certificate=event, certified=at)
 
 
 def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
@@ -242,6 +300,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         window.quality.figure if window.quality else None,
         window.matured_until,
         window.version,
+        window.quiet,
     )
     return msgspec.structs.replace(
         state,
@@ -297,13 +356,37 @@ def _since(before: datetime | None, holds: bool, now: datetime) -> datetime | No
 def _raised(state: MonitorState, event: AlertRaised, at: datetime) -> MonitorState:
     if state.alert(event.kind) is not None:
         return state
-    alert = Alert(event.key, event.kind, event.severity, event.title, event.text, event.since)
+    alert = Alert(
+        event.key,
+        event.kind,
+        event.severity,
+        event.title,
+        event.text,
+        event.since,
+        incident=event.incident or event.key,
+        raised=at,
+    )
     notices = state.notices
     if event.severity != "info":
         told = Notice(event.key, event.title, event.text, event.severity, at, since=event.since)
         notices = (*notices, told)
     return msgspec.structs.replace(
         state, open_alerts=(*state.open_alerts, alert), notices=notices[-UNSENT:]
+    )
+
+
+def _escalated(state: MonitorState, event: AlertEscalated, at: datetime) -> MonitorState:
+    alert = next((a for a in state.open_alerts if a.key == event.key), None)
+    if alert is None or alert.raised == at:
+        return state
+    louder = msgspec.structs.replace(alert, severity=event.severity, raised=at)
+    text = f"{event.text}; {alert.sentence}"
+    notice = Notice(event.key, alert.title, text, event.severity, at, since=alert.since)
+    waiting = tuple(n for n in state.notices if n.key != event.key)
+    return msgspec.structs.replace(
+        state,
+        open_alerts=tuple(louder if a.key == event.key else a for a in state.open_alerts),
+        notices=(*waiting, notice)[-UNSENT:],
     )
 
 

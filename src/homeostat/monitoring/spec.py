@@ -45,9 +45,12 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class MonitoringSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """window: how much event time is looked at together. notify: `alertmanager`, `console`,
-    a webhook (http://, https://) or a URL of a notification service."""
+    a webhook (http://, https://) or a URL of a notification service. escalate: an alert that is
+    open for so long is told again, a warning as critical, and again each time after (unset:
+    never)."""
 
     window: Duration = default("1h")
     drift: Drift = Drift()
     quality: Quality | None = None
     notify: tuple[str, ...] = ("console",)
+    escalate: Duration | None = None

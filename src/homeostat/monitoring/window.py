@@ -15,12 +15,12 @@ from homeostat.core.names import Arm
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.baseline import Baseline
-from homeostat.monitoring.budget import alpha_per_window
 from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.drift import DriftReport, report
 from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.estimate.service import Estimator, Rows
 from homeostat.monitoring.health import data_quality
+from homeostat.monitoring.levels import MONITORS, Levels, nominal
 from homeostat.monitoring.model import Evidence, Moved, WindowObserved
 from homeostat.monitoring.outcomes import Meaning, Outcomes
 from homeostat.monitoring.quality import Harm, judge
@@ -40,8 +40,6 @@ CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
 LABEL, PROPENSITY = "label", "propensity"
 MOST_MOVED = 10
-MONITORS = 3
-"""drift, data quality and live quality share a window's alpha equally."""
 
 
 def windows_due(
@@ -129,15 +127,10 @@ class Reference(msgspec.Struct, frozen=True):
                 score,
                 threshold=threshold,
                 k=k,
-                confidence=1 - level(spec),
+                confidence=1 - nominal(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
         return cls(tuple(features), baseline, watched, quality, estimator, meaning)
-
-
-def level(spec: MonitoringSpec) -> float:
-    """Each monitor's share of what a window may spend on false alarms."""
-    return alpha_per_window(spec.drift.false_alarms_per_month, spec.window) / MONITORS
 
 
 def observe(
@@ -156,6 +149,7 @@ def observe(
     traffic: Traffic | None = None,
     past: Traffic | None = None,
     before: Sequence[Evidence] = (),
+    levels: Levels | None = None,
 ) -> WindowObserved:
     """What [start, end) shows of the champion `version`. Pure.
 
@@ -168,11 +162,12 @@ def observe(
     traffic: the window's profiles; made from `predictions` if unset, which then are needed for the
     estimate without labels alone. past: of the same hours in former weeks, where the reference is
     declared to be those. before: the evidence of drift after the window before this one, of the
-    same version.
+    same version. levels: what each monitor may spend on false alarms; the nominal ones if unset.
     """
     if isinstance(reference, pl.DataFrame):
         reference = Reference.build(reference, features, spec, threshold=threshold, k=k)
-    alpha = level(spec)
+    levels = levels or Levels()
+    alpha, on_data, on_quality = (levels.of(m, spec) for m in MONITORS)
     rows = _window(predictions, start, end)
     if traffic is None:
         parts = profiles(rows, reference.watched, version, start, end - start, 1)
@@ -181,7 +176,7 @@ def observe(
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
     found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)
     inputs = [c for c in columns if c.column in reference.features]
-    quality, harm = _quality(matured, reference, spec, version, threshold, k, alpha)
+    quality, harm = _quality(matured, reference, spec, version, threshold, k, on_quality)
     return WindowObserved(
         start,
         end,
@@ -189,14 +184,14 @@ def observe(
         whole.rows,
         whole.errors,
         _drift_verdict(found, whole.rows),
-        data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=alpha),
+        data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=on_data),
         quality,
         harm,
         tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
         max((c.effect for c in columns if c.effect is not None), default=None),
-        alpha * MONITORS,
+        levels.sum(spec),
         _estimated(rows, matured, reference, version),
-        _outcomes(matured, reference, version, alpha),
+        _outcomes(matured, reference, version, on_quality),
         matured_until,
         evidence,
     )

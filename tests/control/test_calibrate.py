@@ -1,0 +1,69 @@
+"""The champion's monitors measured on its own log, and the certificate used from then on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from homeostat.control.calibrate import calibrate
+from homeostat.control.commands import monitors_silence
+from homeostat.control.history import history
+from homeostat.control.status import status
+from homeostat.control.tick import Controller
+from homeostat.core.errors import BadInput, Refused
+from homeostat.testing.simulate.models import GOOD, Skill
+from homeostat.testing.simulate.world import STEP, World
+
+
+def quiet_world(steps: int) -> World:
+    world = World(3)
+    world.install(Skill(0, GOOD))
+    controller = Controller(world.platform)
+    for _ in range(steps):
+        world.traffic()
+        world.pass_time(STEP)
+        world.deliver_labels()
+        controller.tick()
+    return world
+
+
+@pytest.mark.slow
+def test_a_champion_is_measured_on_its_quiet_log_and_the_certificate_is_kept() -> None:
+    world = quiet_world(135)
+    found = calibrate(world.platform, months=0.03, episodes=1, by="anna")
+    assert (found.version, found.source, found.by) == ("1", "log", "anna")
+    assert found.rows > 100
+    assert {r.monitor for r in found.rates} == {"drift", "data", "quality"}
+    kept = status(world.platform)
+    assert kept.certificate == found
+    assert "monitors of version 1 measured on its log" in history(world.platform)[-1].sentence
+
+
+def test_without_a_history_the_reference_is_replayed_and_without_a_champion_nothing() -> None:
+    with pytest.raises(Refused, match="no champion"):
+        calibrate(World(3).platform)
+    world = quiet_world(2)
+    found = calibrate(world.platform, months=0.02, episodes=1, rows=50)
+    assert (found.source, found.rows) == ("reference", 50)
+    with pytest.raises(BadInput, match="no quiet window"):
+        calibrate(world.platform, on="log")
+    with pytest.raises(BadInput, match="nothing to replay"):
+        calibrate(world.platform, months=0)
+
+
+def test_silences_are_recorded_shown_and_end() -> None:
+    world = quiet_world(2)
+    hours = timedelta(hours=2)
+    monitors_silence(world.platform, "quality", hours, "planned work", "anna")
+    (found,) = status(world.platform).silences
+    assert "quality alerts are silenced by anna" in found.sentence
+    assert "planned work" in history(world.platform)[-1].sentence
+    monitors_silence(world.platform, "quality", timedelta(0), "", "anna")
+    assert status(world.platform).silences == ()
+    with pytest.raises(Refused, match="not silenced"):
+        monitors_silence(world.platform, "quality", timedelta(0), "", "anna")
+    with pytest.raises(BadInput, match="a reason"):
+        monitors_silence(world.platform, "quality", hours, " ", "anna")
+    with pytest.raises(BadInput, match="no such alert"):
+        monitors_silence(world.platform, "qualty", hours, "x", "anna")
