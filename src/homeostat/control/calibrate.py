@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -60,6 +61,8 @@ def calibrate(
     features = [c for c in table.columns if c not in (SCORE, LABEL)]
     project = platform.project
     spec, training = project.monitoring, project.training
+    # a drawn stream has no weeks of its own: it is held against the reference
+    spec = msgspec.structs.replace(spec, drift=msgspec.structs.replace(spec.drift, weeks=0))
     reference = Reference.build(table, features, spec, threshold=training.threshold, k=training.k)
     history, count = _history(platform, state, version, features, table, on)
     progress(f"{history.rows.height:,} requests of the {history.source}")
