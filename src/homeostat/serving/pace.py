@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BUDGET = 0.005
-"""Seconds that one run should take at most."""
+"""Seconds of processor that one run should take at most."""
 LEAST, MOST = 8, 256
 """Rows. Below LEAST, what a run costs whatever its size would be all that is paid."""
 
