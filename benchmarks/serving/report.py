@@ -106,16 +106,17 @@ def markdown(report: Report) -> str:
         "![requests per second of each server](images/bench-serving.svg)",
     ]
     for table in tables.tables(found):
-        parts += [f"**{table.title}**", _markdown(table.columns, table.rows)]
+        parts += [f"**{table.title}**", as_markdown(table.columns, table.rows)]
     if gaps := tables.absences(found):
         parts += ["**Not measured**", "\n".join(f"- {gap}" for gap in gaps)]
     rows = [_target(target) for target in tables.targets(found)]
-    parts += ["**Targets**", _markdown(("target", "bound", "measured", "held"), rows)]
+    parts += ["**Targets**", as_markdown(("target", "bound", "measured", "held"), rows)]
     parts.append(f"{ceiling(found).capitalize()}.")
     return "\n\n".join(parts)
 
 
-def _markdown(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def as_markdown(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table; the first column is text, the others are figures."""
     lines = [columns, ("---", *("---:" for _ in columns[1:])), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 

@@ -1,6 +1,6 @@
 """Where the microseconds of a request go, in a worker under load.
 
-    python -m benchmarks.serving.stages [--model mlp] [--kind json] [--rows 1] [--lines 20]
+    python -m benchmarks.serving.stages [--model mlp] [--kind json] [--rows 1] [--lines 20] [--docs]
 
 A worker with log, metrics and a sticky canary is asked by 32 connections without a pause and
 sampled; the processor time it took per request is shared out by module and by function. The last
@@ -20,22 +20,24 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-from benchmarks.serving import catalogue, load, measure, models, ours
+from benchmarks.serving import catalogue, load, measure, models, ours, report
 from benchmarks.serving.payloads import Payload
-from benchmarks.serving.process import pin
+from benchmarks.serving.process import ROOT, pin
 from rich.console import Console
 from rich.table import Table
 
+SECTION = "bench-stages"
 STAGES = {
     "serving/http": "HTTP: parse, order, write",
     "serving/exchange": "HTTP: parse, order, write",
+    "serving/worker": "timers: routes, status",
     "serving/api": "find the endpoint, refuse what is wrong",
     "serving/intake": "find the endpoint, refuse what is wrong",
     "serving/admission": "find the endpoint, refuse what is wrong",
     "serving/jobs": "batch: gather, concatenate, hand out",
     "serving/pace": "batch: gather, concatenate, hand out",
-    "serving/grpc": "gRPC",
+    "serving/grpc_front": "gRPC",
+    "serving/grpc_codec": "gRPC",
     "serving/codec": "read and write JSON and tensors",
     "serving/requests": "read and write JSON and tensors",
     "serving/rows": "read and write JSON and tensors",
@@ -44,10 +46,9 @@ STAGES = {
     "core/route": "assign a version",
     "serving/engine": "batch: gather, concatenate, hand out",
     "serving/batch": "batch: gather, concatenate, hand out",
-    "serving/runtime": "ONNX Runtime",
     "serving/runtimes/onnx": "ONNX Runtime",
-    "serving/record": "log: encode",
     "serving/records": "log: encode",
+    "serving/scoring": "batch: gather, concatenate, hand out",
     "serving/segment": "log: encode",
     "serving/log": "log: append",
     "serving/counters": "count",
@@ -122,21 +123,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--functions", type=int, default=25, help="how many to show")
     parser.add_argument("--lines", type=int, default=0, help="how many to show")
-    parser.add_argument("--json", type=Path, help="write the shares there")
+    parser.add_argument("--docs", action="store_true", help="rewrite docs/benchmarks.md's section")
     given = parser.parse_args()
     pin(measure.CLIENT_CORES)
     payload = Payload(given.kind, given.rows)
     found = profile(given.model, payload, given.connections, given.seconds)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(
-        f"{given.model}, {payload}, {given.connections} connections: {found.rate:,.0f} requests/s, "
-        f"{found.us:.1f} us of processor time each"
+    said = (
+        f"{models.TITLES[given.model]}, {payload}, {given.connections} connections: "
+        f"{found.rate:,.0f} requests/s, {found.us:.1f} us of the worker's processor time each."
     )
-    _show(console, "stage", found.by_stage(), 30, found)
+    stages = found.by_stage()
+    console.print(said)
+    _show(console, "stage", stages, 30, found)
     _show(console, "function", found.by_function(), given.functions, found)
     _show(console, "line", found.by_line(), given.lines, found)
-    if given.json is not None:
-        given.json.write_bytes(msgspec.json.encode(found.by_function()))
+    if given.docs:
+        page = ROOT / "docs" / "benchmarks.md"
+        text = f"{report.machine()}, {measure.now()}. {said}"
+        lines = [(place, f"{us:.1f}", f"{us / found.us:.0%}") for place, us in stages.items()]
+        content = f"{text}\n\n{report.as_markdown(('stage', 'us', 'share'), lines)}"
+        page.write_text(report.between_marks(page.read_text(), SECTION, content))
     return 0
 
 
