@@ -32,6 +32,10 @@ def heavy(plane: Plane, version: str, name: str = "m", **how: Any) -> Servable:
     return tiny_servable(folder, inputs=("a", "b"), name=name, version=version, **{**given, **how})
 
 
+SLOW: dict[str, Any] = {"hidden": (3000, 3000), "weights": [0.001] * 3000}
+"""Some ten milliseconds a row."""
+
+
 def milliseconds(plane: Plane, n: int = 150) -> list[float]:
     """How long each of n requests took, one after the other."""
     taken = []
@@ -40,6 +44,12 @@ def milliseconds(plane: Plane, n: int = 150) -> list[float]:
         plane.predict([1.0, 2.0]).raise_for_status()
         taken.append((time.perf_counter() - started) * 1000)
     return taken
+
+
+def usual(taken: list[float]) -> float:
+    """The lowest fifth's bound: what other processes add to some requests is not in it, and what
+    the server adds to each is."""
+    return statistics.quantiles(taken, n=5)[0]
 
 
 @contextmanager
@@ -66,19 +76,19 @@ def test_a_slow_or_failing_challenger_does_not_slow_the_champions_answers(served
     champion = served.model("1")
     served.publish(champion)
     served.start()
-    slow, failing = heavy(served, "2"), served.model("3", weights=(float("nan"), 0.0))
+    slow, failing = heavy(served, "2", **SLOW), served.model("3", weights=(float("nan"), 0.0))
     milliseconds(served, 30)
-    alone, paired = [], []
-    for _ in range(2):  # in turns: the machine drifts
+    alone, beside = [], {slow: [], failing: []}
+    for _ in range(3):  # in turns: the machine drifts
         served.publish(champion)
-        alone += milliseconds(served)
-        served.publish(champion, canary=slow, paired=1.0)
-        paired += milliseconds(served)
-    assert statistics.median(paired) < 1.5 * statistics.median(alone) + 0.2
-    served.publish(champion, canary=failing, paired=1.0)
-    assert statistics.median(milliseconds(served)) < 1.5 * statistics.median(alone) + 0.2
+        alone += milliseconds(served, 100)
+        for challenger, taken in beside.items():
+            served.publish(champion, canary=challenger, paired=1.0)
+            taken += milliseconds(served, 100)
+    for taken in beside.values():
+        assert usual(taken) < 2 * usual(alone)
     scored = pl.col("version").is_in(["2", "3"])
-    wait_for(lambda: served.log.read("m", *EVER).filter(scored).height == 450, "the shadows", 30)
+    wait_for(lambda: served.log.read("m", *EVER).filter(scored).height == 600, "the shadows", 30)
     shadows = served.log.read("m", *EVER).filter(scored)
     assert shadows["arm"].unique().to_list() == ["shadow"]
     assert shadows.filter(pl.col("version") == "3")["error"].null_count() == 0
@@ -115,14 +125,12 @@ def test_small_requests_pass_a_large_one_by(served: Plane) -> None:
     served.client.post("/v1/models/m:predict", json=rows).raise_for_status()
     whole = (time.perf_counter() - whole) * 1000
     assert set(statuses) == {200}
-    assert statistics.median(beside) < statistics.median(alone) + whole / 2
+    assert usual(beside) < usual(alone) + whole / 2
 
 
 def test_a_slow_model_holds_up_no_other(served: Plane) -> None:
     served.publish(served.model("1"))
-    large = heavy(
-        served, "1", name="slow", hidden=(4000, 4000), weights=[0.001] * 4000
-    )  # some ten milliseconds a row
+    large = heavy(served, "1", name="slow", **SLOW)
     served.plane.publish(Route("slow", 1, large))
     served.start()
     milliseconds(served, 30)
@@ -134,4 +142,4 @@ def test_a_slow_model_holds_up_no_other(served: Plane) -> None:
         elapsed, asked = (time.perf_counter() - started) * 1000, len(statuses) - before
     assert set(statuses) == {200}
     slow = elapsed / max(1, asked)
-    assert statistics.median(beside) < statistics.median(alone) + slow / 2
+    assert usual(beside) < usual(alone) + slow / 2
