@@ -52,6 +52,10 @@ def test_the_loop_closes_while_one_watches(tmp_path: Path) -> None:
     assert bad["champion_kept"], facts
     assert bad["largest_percent"] <= 10, facts
     assert bad["version"] != act["version"], facts
+    assert bad["decision"].startswith(f"Version {bad['version']} was rolled back"), facts
+    page = (tmp_path / "demo" / "dossier.html").read_text()
+    assert "would have changed the decision" in page
+    assert "sha256:" in page
     assert facts["failed"] == 0, facts
     assert facts["requests"] > 10_000, facts
     assert (tmp_path / "demo" / "demo.svg").stat().st_size > 1000

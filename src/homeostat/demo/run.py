@@ -68,6 +68,9 @@ def run(
     )
     console.print(table(facts, dict(stage.tally.failed)))
     console.print(f"picture: {path}", markup=False, highlight=False, soft_wrap=True)
+    if facts.bad_candidate is not None:
+        page = f"dossier of the rollback: {facts.bad_candidate.dossier}"
+        console.print(page, markup=False, highlight=False, soft_wrap=True)
     return facts
 
 
@@ -106,7 +109,7 @@ def table(facts: Facts, failures: dict[str, int]) -> Table:
             f"back after {bad.rolled_back_hours:.0f} h of the world",
         )
         rows.add_row("", f"it answered {bad.answered:,} of {facts.requests:,} requests")
-        rows.add_row("", bad.reason)
+        rows.add_row("", bad.decision)
     rows.add_row("requests failed", f"{facts.failed} of {facts.requests:,}")
     for why, count in failures.items():
         rows.add_row("", f"{count} x {why}")

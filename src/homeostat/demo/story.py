@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -44,7 +45,8 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class BadCandidate(msgspec.Struct, frozen=True):
-    """largest_percent: of the traffic that the bad version ever got."""
+    """largest_percent: of the traffic that the bad version ever got. decision: the dossier's
+    sentence; dossier: the file that has all of it."""
 
     version: str
     largest_percent: float
@@ -52,6 +54,8 @@ class BadCandidate(msgspec.Struct, frozen=True):
     rolled_back_hours: float
     reason: str
     champion_kept: bool
+    decision: str
+    dossier: str
 
     @property
     def closed(self) -> bool:
@@ -154,6 +158,9 @@ async def bad_candidate(stage: Stage) -> BadCandidate:
     back, event = await stage.event(RolledBack, "the rollback", at)
     stage.mark(back, "rolled back")
     stage.phase = "rolled back"
+    page = stage.folder / "dossier.html"
+    decision = await explained(stage, event.rollout, page)
+    stage.view.line(decision, back)
     await stage.until(lambda: stage.clock.now() >= back + DELAY, "the time afterwards")
     return BadCandidate(
         version=started.candidate,
@@ -163,7 +170,17 @@ async def bad_candidate(stage: Stage) -> BadCandidate:
         reason=event.reason,
         champion_kept=stage.state.champion == champion
         and not any(isinstance(e, ChampionChanged) and t >= at for t, e in stage.seen),
+        decision=decision,
+        dossier=str(page),
     )
+
+
+async def explained(stage: Stage, rollout: str, page: Path) -> str:
+    """Have the rollout's dossier written; -> its decision."""
+    process = stage.command("rollout", "explain", rollout, "--out", str(page))
+    await stage.until(lambda: process.poll() is not None, "the dossier")
+    stage.complete(process, "rollout")
+    return (stage.folder / "rollout.log").read_text().splitlines()[0]
 
 
 def _hours(delta: timedelta) -> float:

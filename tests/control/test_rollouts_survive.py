@@ -1,0 +1,187 @@
+"""What happens to a rollout when a version, a store or a plan is not there any more."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from homeostat.control import commands
+from homeostat.control.status import status
+from homeostat.control.tick import Controller
+from homeostat.core.duration import Duration
+from homeostat.core.errors import NotFound, Refused, Unavailable
+from homeostat.rollout.model import Phase
+from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
+from homeostat.testing.simulate.models import GOOD, USELESS, Skill
+from homeostat.testing.simulate.world import MODEL, World
+
+PLAN = RolloutSpec(
+    bake=Duration(minutes=10),
+    guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),
+    max_duration=Duration(hours=9),
+    block=Duration(0),
+)
+
+
+class Down:
+    """A port that does not answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise Unavailable("it does not answer")
+
+        return fail
+
+
+def canary(turns: int = 0, strength: float = GOOD, **plan: Any) -> World:
+    """A champion and a candidate that has begun; then so many turns."""
+    world = World(11, plan=msgspec.structs.replace(PLAN, **plan))
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    world.install(Skill(0, strength))
+    world.controllers[0].turn()
+    for _ in range(turns):
+        turn(world)
+    return world
+
+
+def turn(world: World) -> None:
+    world.traffic()
+    world.deliver_labels()
+    world.pass_time()
+    world.controllers[0].turn()
+
+
+def ended(world: World) -> str:
+    return world.observer.ended[-1][2] if world.observer.ended else ""
+
+
+def forget(world: World, version: str) -> None:
+    """Delete a version from the registry."""
+    kept = [v for v in world.registry._versions[MODEL] if v.version != version]
+    world.registry._versions[MODEL] = kept
+
+
+def test_a_candidate_that_is_withdrawn_gets_no_further_step() -> None:
+    world = canary(1)
+    forget(world, "2")
+    for _ in range(4):
+        turn(world)
+    assert ended(world) == "rolled back"
+    state = world.controllers[0].controller.state()
+    assert state.rollout is not None
+    assert "version 2 was withdrawn" in state.rollout.reason
+
+
+def test_traffic_returns_to_a_champion_that_the_registry_has_lost() -> None:
+    world = canary(3)
+    assert world.plane.routes[MODEL].percent > 0
+    forget(world, "1")
+    restarted = Controller(world.platform)  # nothing remembered
+    commands.rollout_abort(world.platform, "anna")
+    assert restarted.tick(monitors=False).problems == ()
+    assert world.plane.routes[MODEL].weights() == {"1": 100.0}
+
+
+@pytest.mark.parametrize("phase", ["shadow", "step", "paused", "waiting", "frozen"])
+def test_an_abort_takes_effect_at_once_from_every_phase_without_log_labels_or_registry(
+    phase: str,
+) -> None:
+    change: dict[str, Any] = {
+        "shadow": {"shadow": Duration(hours=5)},
+        "waiting": {"approve": (25.0,)},
+        "frozen": {"freeze": (Freeze("2025-01-01", "2027-01-01"),)},
+    }.get(phase, {})
+    world = canary(3, **change)
+    if phase == "paused":
+        commands.rollout_pause(world.platform, "anna")
+    down = dataclasses.replace(
+        world.platform,
+        log=Down(),  # type: ignore[arg-type]
+        labels=Down(),  # type: ignore[arg-type]
+    )
+    state = commands.rollout_abort(down, "anna")
+    assert state.rollout is not None
+    assert state.rollout.phase is Phase.ROLLED_BACK
+    assert world.plane.routes[MODEL].weights() == {"1": 100.0}
+
+
+def test_evidence_that_cannot_be_read_holds_the_rollout_and_the_deadline_still_ends_it() -> None:
+    world = canary(2)
+    down = dataclasses.replace(world.platform, log=Down())  # type: ignore[arg-type]
+    controller = Controller(down)
+    percent = world.plane.routes[MODEL].percent
+    report = controller.tick(monitors=False)
+    assert "it does not answer" in report.problems[0]
+    state = controller.state().rollout
+    assert state is not None
+    assert (state.live, state.percent) == (True, percent)
+    assert "cannot be judged: it does not answer" in state.verdicts[0].sentence
+    world.pass_time(Duration(hours=9))
+    controller.tick(monitors=False)
+    state = controller.state().rollout
+    assert state is not None
+    assert state.reason.startswith("not decided within 9h: quality: cannot be judged")
+
+
+def test_a_candidate_that_cannot_be_loaded_ends_its_rollout_even_without_a_log() -> None:
+    world = canary(1)
+    world.plane.failures["2"] = "the file is damaged"
+    down = dataclasses.replace(world.platform, log=Down())  # type: ignore[arg-type]
+    Controller(down).tick(monitors=False)
+    assert world.plane.routes[MODEL].weights() == {"1": 100.0}
+
+
+def test_an_edited_plan_reaches_the_next_rollout_and_the_status_says_so() -> None:
+    world = canary(1)
+    edited = msgspec.structs.replace(PLAN, steps=(50, 100))
+    project = msgspec.structs.replace(world.project, rollout=edited)
+    platform = dataclasses.replace(world.platform, project=project)
+    shown = status(platform).rollout
+    assert shown is not None
+    assert shown.edited
+    assert shown.steps == (10, 25, 50, 75, 100)
+    unedited = status(world.platform).rollout
+    assert unedited is not None
+    assert not unedited.edited
+
+
+@pytest.mark.parametrize(("how", "trying"), [("queue", "2"), ("supersede", "3")])
+def test_a_second_candidate_waits_or_takes_over_as_declared(how: str, trying: str) -> None:
+    world = canary(1, on_new_candidate=how)
+    world.install(Skill(0, GOOD))
+    for _ in range(2):
+        world.controllers[0].turn()
+    live = world.observer.live
+    assert live is not None
+    assert live["candidate"] == trying
+
+
+def test_a_paused_rollout_is_not_superseded() -> None:
+    world = canary(1, on_new_candidate="supersede")
+    world.command("pause")
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    live = world.observer.live
+    assert live is not None
+    assert live["candidate"] == "2"
+
+
+def test_one_command_returns_to_any_earlier_champion_and_ends_a_live_rollout() -> None:
+    world = canary(9)
+    assert ended(world) == "promoted"
+    world.install(Skill(0, USELESS))
+    world.controllers[0].turn()
+    state = commands.rollout_abort(world.platform, "anna", "it misbehaves", to="1")
+    assert (state.champion, state.live_rollout) == ("1", None)
+    assert world.plane.routes[MODEL].weights() == {"1": 100.0}
+    with pytest.raises(Refused, match="champion already"):
+        commands.rollout_abort(world.platform, "anna", to="1")
+    with pytest.raises(Refused, match=r"version 3 has never been the champion.*one of 2"):
+        commands.rollout_abort(world.platform, "anna", to="3")
+    with pytest.raises((Refused, NotFound)):
+        commands.rollout_abort(world.platform, "anna", to="99")
