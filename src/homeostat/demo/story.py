@@ -180,7 +180,8 @@ async def explained(stage: Stage, rollout: str, page: Path) -> str:
     process = stage.command("rollout", "explain", rollout, "--out", str(page))
     await stage.until(lambda: process.poll() is not None, "the dossier")
     stage.complete(process, "rollout")
-    return (stage.folder / "rollout.log").read_text().splitlines()[0]
+    decision, _ = (stage.folder / "rollout.log").read_text().splitlines()[-2:]
+    return decision
 
 
 def _hours(delta: timedelta) -> float:
