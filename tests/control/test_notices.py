@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 from homeostat.backends.memory.notify import MemoryNotifier
+from homeostat.control.record import record
 from homeostat.control.tick import Controller
+from homeostat.monitoring.model import AlertEscalated, AlertRaised, Silenced
 from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import MODEL, World
 
@@ -29,7 +32,34 @@ def test_an_alert_is_told_once_and_kept_open_until_it_is_over() -> None:
     (begun, ended) = notifier.sent
     assert (begun.model, ended.model) == (MODEL, MODEL)
     assert (ended.alert, ended.over, ended.was) == (begun.key, True, begun.severity)
-    assert begun.since == ended.since
+    assert (begun.since, begun.incident) == (ended.since, ended.incident)
+    assert begun.incident == begun.key
     assert told[14] == (0, ())
     assert told[16] == (1, (begun.key,))  # nobody is reminded of what nobody was told
     assert told[39] == (2, ())
+
+
+def turn(controller: Controller) -> None:
+    """What the first one tells, the second one knows to be told."""
+    for _ in range(2):
+        controller.tick(monitors=False)
+
+
+def test_what_a_silence_holds_back_is_not_renewed_under_another_severity() -> None:
+    world, notifier = World(30), MemoryNotifier()
+    controller = Controller(dataclasses.replace(world.platform, notifier=notifier))
+    since = world.clock.at
+    raised = AlertRaised("data@x", "data", "warning", "broken", "nulls", since)
+    record(world.platform, [raised])
+    turn(controller)
+    assert notifier.open == ("data@x",)
+    silence = Silenced("data", since + timedelta(days=1), "known", "anna")
+    record(world.platform, [silence, AlertEscalated("data@x", "critical", "still open")])
+    world.clock.at += timedelta(minutes=1)
+    turn(controller)
+    assert [n.severity for n in notifier.sent] == ["warning"]
+    assert notifier.open == ()
+    world.clock.at += timedelta(days=1)
+    turn(controller)
+    assert [n.severity for n in notifier.sent] == ["warning", "critical"]
+    assert notifier.open == ("data@x",)

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import httpx
@@ -26,11 +27,14 @@ from homeostat.backends import grafana
 from homeostat.backends import prometheus as rules
 from homeostat.backends.local.plane import LocalDataPlane
 from homeostat.control.gauges import HELP
+from homeostat.control.record import record
 from homeostat.control.tick import Controller
 from homeostat.core.duration import Duration
 from homeostat.core.ports import Gauge
 from homeostat.core.route import Route
 from homeostat.definition import Project
+from homeostat.monitoring.certificate import Calibrated, Rate
+from homeostat.monitoring.model import Silenced
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 from homeostat.testing.models import tiny_servable
@@ -43,6 +47,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 EVERY = Duration.parse("500ms")
 BEAT = "homeostat_loop_last_tick_timestamp_seconds"
+CERTIFICATE = Calibrated(
+    "1", "log", None, None, 60, 1.0, (Rate("drift", 1, 2.0, 0.5, 0.1, 1.2, 0.001),)
+)
+SILENCE = Silenced("traffic", datetime(2026, 2, 1, tzinfo=UTC), "known", "anna")
 PLANE = {
     "model_predictions_total",
     "model_prediction_errors_total",
@@ -82,6 +90,7 @@ def world_of_trouble() -> tuple[Project, list[list[Gauge]]]:
     for step in itertools.count():
         if step == 12:
             world.change()
+            record(world.platform, [CERTIFICATE, SILENCE])
         world.traffic()
         world.deliver_labels()
         controller.tick()

@@ -17,6 +17,7 @@ from homeostat.control.tally import Counts
 from homeostat.core.ports import Gauge
 from homeostat.core.verdict import Verdict
 from homeostat.definition import Project
+from homeostat.monitoring.decide import EVERY, KINDS, notices, silence
 from homeostat.monitoring.estimate.model import Estimated, Standing
 from homeostat.monitoring.model import WindowObserved
 from homeostat.rollout.model import Phase, Rollout
@@ -54,7 +55,13 @@ HELP = {
     "homeostat_loop_problems": "What the last turn could not do, and tries again.",
     "homeostat_alert_open": "1 for every alert that is open.",
     "homeostat_alerts_total": "Alerts raised.",
-    "homeostat_notices_waiting": "Notices that could not be delivered yet.",
+    "homeostat_silenced": "1 while nobody is told of alerts of a kind.",
+    "homeostat_notices_waiting": "Notices that could not be delivered yet; silenced ones are not"
+    " among them.",
+    "homeostat_calibrated_false_alarms": "False alarms per month of a monitor (label check), as"
+    " calibrated for the champion.",
+    "homeostat_calibrated_false_alarms_low": "Lower end of homeostat_calibrated_false_alarms.",
+    "homeostat_calibrated_false_alarms_high": "Upper end of homeostat_calibrated_false_alarms.",
     "homeostat_false_alarm_budget": "Declared: false alarms per month.",
     "homeostat_false_alarm_budget_used": "Expected false alarms that the windows of the last 30"
     " days were allowed.",
@@ -81,8 +88,6 @@ HELP = {
     "homeostat_retrainings_without_gain_limit": "Declared: after so many a person is asked.",
     "homeostat_training_running": "1 while a run of the loop's own is under way.",
 }
-KINDS = ("quality", "drift", "data", "traffic")
-"""Kinds of alerts whose counters start at 0, so that their first increase is one."""
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -110,7 +115,7 @@ def gauges(
         _gauge("homeostat_loop_last_tick_timestamp_seconds", now.timestamp()),
         _gauge("homeostat_loop_problems", problems),
         *_declared(project),
-        *_alerts(state),
+        *_alerts(state, now),
         *_training(state, project, now),
         *_rollout(state, evidence or {}),
     ]
@@ -196,13 +201,22 @@ def _labels(labels: Labels) -> Iterator[Gauge]:
         yield _gauge("homeostat_label_delay_seconds", seconds, share=f"{share:g}")
 
 
-def _alerts(state: State) -> Iterator[Gauge]:
+def _alerts(state: State, now: datetime) -> Iterator[Gauge]:
+    monitor = state.monitor
     yield _gauge("model_drift_alert_total", state.drift_alerts)
-    for alert in state.monitor.open_alerts:
+    for alert in monitor.open_alerts:
         yield _gauge("homeostat_alert_open", 1, kind=alert.kind, severity=alert.severity)
     for kind, n in {**dict.fromkeys(KINDS, 0), **state.tally.alerts}.items():
         yield _gauge("homeostat_alerts_total", n, kind=kind)
-    yield _gauge("homeostat_notices_waiting", len(state.monitor.notices))
+    for kind in (*KINDS, EVERY):
+        yield _gauge("homeostat_silenced", silence(monitor, kind, now) is not None, kind=kind)
+    yield _gauge("homeostat_notices_waiting", len(notices(monitor, now)))
+    certificate = monitor.certificate_of(state.champion)
+    for rate in certificate.rates if certificate is not None else ():
+        ends = {"": rate.per_month, "_low": rate.low, "_high": rate.high}
+        for end, value in ends.items():
+            name = f"homeostat_calibrated_false_alarms{end}"
+            yield _gauge(name, value, check=rate.monitor)
 
 
 def _training(state: State, project: Project, now: datetime) -> Iterator[Gauge]:

@@ -245,12 +245,24 @@ class Controller:
 
     def _remind(self, state: State) -> None:
         """Some targets forget an alert that they do not hear of again."""
-        alerts = [
-            Notice(a.key, a.title, a.sentence, a.severity, a.since, since=a.since)
-            for a in state.monitor.open_alerts
-            if a.told
-        ]
-        self.platform.notifier.renew([self._about(a) for a in alerts])
+        untold = {notice.key for notice in state.monitor.notices}  # or told as it was before
+        self.platform.notifier.renew(
+            [
+                self._about(
+                    Notice(
+                        alert.key,
+                        alert.title,
+                        alert.sentence,
+                        alert.severity,
+                        alert.since,
+                        since=alert.since,
+                        incident=alert.incident,
+                    )
+                )
+                for alert in state.monitor.open_alerts
+                if alert.told and alert.key not in untold
+            ]
+        )
 
     def _about(self, notice: Notice) -> Notice:
         return msgspec.structs.replace(notice, model=self.platform.stream)

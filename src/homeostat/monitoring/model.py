@@ -368,8 +368,8 @@ def _raised(state: MonitorState, event: AlertRaised, at: datetime) -> MonitorSta
     )
     notices = state.notices
     if event.severity != "info":
-        told = Notice(event.key, event.title, event.text, event.severity, at, since=event.since)
-        notices = (*notices, told)
+        told = Notice(event.key, event.title, event.text, event.severity, at)
+        notices = (*notices, _of(alert, told))
     return msgspec.structs.replace(
         state, open_alerts=(*state.open_alerts, alert), notices=notices[-UNSENT:]
     )
@@ -381,7 +381,7 @@ def _escalated(state: MonitorState, event: AlertEscalated, at: datetime) -> Moni
         return state
     louder = msgspec.structs.replace(alert, severity=event.severity, raised=at)
     text = f"{event.text}; {alert.sentence}"
-    notice = Notice(event.key, alert.title, text, event.severity, at, since=alert.since)
+    notice = _of(alert, Notice(event.key, alert.title, text, event.severity, at))
     waiting = tuple(n for n in state.notices if n.key != event.key)
     return msgspec.structs.replace(
         state,
@@ -397,21 +397,18 @@ def _resolved(state: MonitorState, event: AlertResolved, at: datetime) -> Monito
     # people who were never told that it began are not told that it ended
     notices = tuple(n for n in state.notices if n.key != event.key)
     if alert.told:
-        over = Notice(
-            event.key + RESOLVED,
-            f"resolved: {alert.title}",
-            event.text,
-            "info",
-            at,
-            since=alert.since,
-            was=alert.severity,
-        )
-        notices = (*notices, over)
+        title = f"resolved: {alert.title}"
+        over = Notice(event.key + RESOLVED, title, event.text, "info", at, was=alert.severity)
+        notices = (*notices, _of(alert, over))
     return msgspec.structs.replace(
         state,
         open_alerts=tuple(a for a in state.open_alerts if a.key != event.key),
         notices=notices[-UNSENT:],
     )
+
+
+def _of(alert: Alert, notice: Notice) -> Notice:
+    return msgspec.structs.replace(notice, since=alert.since, incident=alert.incident)
 
 
 def _notified(state: MonitorState, event: AlertNotified) -> MonitorState:

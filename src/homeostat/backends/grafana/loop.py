@@ -141,7 +141,16 @@ def _alarms(of: str) -> Row:
                     Line(f"homeostat_false_alarm_budget_used{of}", "used"),
                     Line(f"homeostat_false_alarm_budget{of}", "declared"),
                 ),
-                width=12,
+            ),
+            Chart(
+                "Calibrated false alarms",
+                "Per month, replayed on the champion's own quiet history, with the 95 % interval;"
+                " none before `homeostat monitors calibrate`.",
+                (
+                    Line(f"homeostat_calibrated_false_alarms{of}", "{{check}}"),
+                    Line(f"homeostat_calibrated_false_alarms_low{of}", "{{check}} at least"),
+                    Line(f"homeostat_calibrated_false_alarms_high{of}", "{{check}} at most"),
+                ),
             ),
             Chart(
                 "Alerts raised",
@@ -149,8 +158,8 @@ def _alarms(of: str) -> Row:
                 (
                     Line(f"homeostat_alerts_total{of}", "{{kind}}"),
                     Line(f"model_drift_alert_total{of}", "drift set in"),
+                    Line(f"homeostat_silenced{of} == 1", "{{kind}} silenced"),
                 ),
-                width=12,
             ),
         ),
     )

@@ -86,8 +86,8 @@ def _alert(
     kind: str,
     holds: timedelta | None = None,
 ) -> Rule:
-    """kind: quality, drift, data and traffic are those of the monitors' own alerts. holds: for
-    how long, before it fires."""
+    """kind: quality, drift, data, traffic and monitor are those of the loop's own alerts. holds:
+    for how long, before it fires."""
     rule: Rule = {"alert": name, "expr": expr}
     if holds is not None:
         rule["for"] = str(Duration.of(holds))
@@ -183,7 +183,7 @@ def _heartbeats(project: Project) -> Iterator[Rule]:
         f"the monitors of {model} look at nothing",
         f"Windows of {window} close, and the last one that was looked at ended "
         "{{ $value | humanizeDuration }} ago.",
-        kind="monitors",
+        kind="monitor",
     )
     yield _alert(
         "HomeostatMonitorsSilent",
@@ -191,7 +191,7 @@ def _heartbeats(project: Project) -> Iterator[Rule]:
         f"homeostat_champion_info{of} unless on (model) {watched}",
         f"the monitors of {model} have never looked",
         "There is a champion and no window was looked at.",
-        kind="monitors",
+        kind="monitor",
         holds=late,
     )
 
