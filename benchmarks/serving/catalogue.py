@@ -55,7 +55,8 @@ class Launch(NamedTuple):
 class Entry(NamedTuple):
     """launch(place) prepares the folder and says how to start. ready: a path that succeeds once
     the model answers. json, binary, grpc: how it is asked, or why it cannot be.
-    environment: the name of a list in peers/; None is our own environment."""
+    environment: the name of a list in peers/; None is our own environment. checked: whether its
+    answers are compared. brief: a variant, of which only the JSON of the headline is measured."""
 
     name: str
     title: str
@@ -68,6 +69,7 @@ class Entry(NamedTuple):
     python: str | None = None
     two_workers: bool = True
     checked: bool = True
+    brief: bool = False
 
     def wires(self, payload: Payload, model: str) -> MakeWire | str:
         """Connections that send the payload, or why there are none."""
@@ -188,7 +190,7 @@ OURS = Entry(
 FORMS = tuple(
     OURS._replace(
         name=f"homeostat-{form}", title=f"homeostat, {title}", launch=ours_as(form),
-        two_workers=False,
+        two_workers=False, brief=True,
     )
     for form, title in (
         (ours.UNLOGGED, "log off"),
@@ -241,14 +243,16 @@ PYTRITON = Entry(
 )
 OTHER_FORMS = (
     MLSERVER._replace(
-        name="mlserver-batching", title="MLServer, its batching on", launch=_mlserver(True)
+        name="mlserver-batching", title="MLServer, its batching on", launch=_mlserver(True),
+        brief=True,
     ),
     BENTOML._replace(
-        name="bentoml-batching", title="BentoML, its batching on", launch=_bentoml(True)
+        name="bentoml-batching", title="BentoML, its batching on", launch=_bentoml(True),
+        brief=True,
     ),
     KSERVE._replace(
         name="kserve-v1", title="KServe's server, V1", json=payloads.V1, binary="V1 has none",
-        grpc="V1 has none",
+        grpc="V1 has none", brief=True,
     ),
 )  # fmt: skip
 QUICK = (OURS, NOOP, FASTAPI)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +112,16 @@ class Plan(NamedTuple):
     seconds: float
     repeats: int
 
+    def cells(self, entry: Entry, workers: int) -> list[Cell]:
+        """What is measured of a server with so many workers."""
+        if workers == 1:
+            return [c for c in self.pinned if not entry.brief or c in BRIEF]
+        return list(self.free) if entry.two_workers and not entry.brief else []
+
+
+BRIEF = frozenset(Cell(MLP, "json", n, "closed", HEADLINE) for n in (1, 100))
+"""What is measured of a variant."""
+
 
 def quick(seconds: float = 1.0, repeats: int = 3) -> Plan:
     cells = [
@@ -123,7 +134,7 @@ def quick(seconds: float = 1.0, repeats: int = 3) -> Plan:
     return Plan(catalogue.QUICK, cells, (), seconds, repeats)
 
 
-def full(seconds: float = 1.5, repeats: int = 3) -> Plan:
+def full(seconds: float = 1.2, repeats: int = 3) -> Plan:
     pinned = [
         *(Cell(MLP, "json", 1, "closed", n) for n in CONNECTIONS),
         Cell(MLP, "json", 100, "closed", HEADLINE),
@@ -161,15 +172,12 @@ def run(plan: Plan, tell: Tell) -> Outcome:
         made = models.make(Path(scratch) / "models")
         pythons = _install(plan.entries, outcome, tell)
         entries = [entry for entry in plan.entries if entry.name in pythons]
-        for cells, workers in ((plan.pinned, 1), (plan.free, 2)):
-            if not cells:
-                continue
+        for workers in (1, 2):
             with _fleet(
-                [e for e in entries if workers == 1 or e.two_workers],
-                {name: made[name] for name in dict.fromkeys(cell.model for cell in cells)},
-                pythons, Path(scratch) / f"workers-{workers}", workers, outcome, tell,
+                plan, entries, made, pythons, Path(scratch) / f"workers-{workers}", workers,
+                outcome, tell,
             ) as fleet:  # fmt: skip
-                _measure(fleet, cells, plan, outcome, tell)
+                _measure(fleet, plan, workers, outcome, tell)
     return outcome
 
 
@@ -186,8 +194,9 @@ def _install(entries: Sequence[Entry], outcome: Outcome, tell: Tell) -> dict[str
 
 @contextlib.contextmanager
 def _fleet(
+    plan: Plan,
     entries: Sequence[Entry],
-    wanted: dict[str, Model],
+    made: dict[str, Model],
     pythons: dict[str, str],
     folder: Path,
     workers: int,
@@ -198,7 +207,8 @@ def _fleet(
     with contextlib.ExitStack() as stack:
         fleet: list[Running] = []
         for entry in entries:
-            for model in wanted.values():
+            for name in dict.fromkeys(cell.model for cell in plan.cells(entry, workers)):
+                model = made[name]
                 tell(f"start {entry.title} with {model.name}, {workers} worker(s)")
                 try:
                     where = folder / entry.name / model.name
@@ -308,34 +318,48 @@ def _differs(scores: Sequence[float], model: Model, x: payloads.Matrix) -> str |
 
 
 def _measure(
-    fleet: Sequence[Running], cells: Sequence[Cell], plan: Plan, outcome: Outcome, tell: Tell
+    fleet: Sequence[Running], plan: Plan, workers: int, outcome: Outcome, tell: Tell
 ) -> None:
+    """Round after round, cell after cell, server after server."""
     checked: dict[tuple[str, str, Payload], str | None] = {}
+    cells = plan.pinned if workers == 1 else plan.free
     for repeat, cell in itertools.product(range(plan.repeats), cells):
+        if repeat and cell.load == "highest":
+            continue  # a search in itself
         tell(f"round {repeat + 1} of {plan.repeats}: {describe(cell)}")
         for one in fleet:
-            if one.model.name != cell.model:
-                continue
-            name, payload = one.entry.name, cell.payload
-            wires = one.entry.wires(payload, cell.model)
-            if isinstance(wires, str):
-                outcome.missing(name, payload.kind, wires)
-                continue
-            key = (name, cell.model, payload)
-            if key not in checked:
-                checked[key] = check(one, payload) if one.entry.checked else None
-            if why := checked[key]:
-                outcome.missing(name, str(payload), why)
-                continue
-            try:
-                sample = _timed(one, cell, wires, plan, outcome)
-            except OSError as error:
-                outcome.missing(name, describe(cell), f"it broke: {error!r}: {one.server.said()}")
-                continue
-            outcome.result(name, cell).samples.append(sample)
+            if one.model.name == cell.model and cell in plan.cells(one.entry, workers):
+                _measure_one(one, cell, plan, checked, outcome)
 
 
-def _timed(one: Running, cell: Cell, wires: load.MakeWire, plan: Plan, outcome: Outcome) -> Sample:
+def _measure_one(
+    one: Running,
+    cell: Cell,
+    plan: Plan,
+    checked: dict[tuple[str, str, Payload], str | None],
+    outcome: Outcome,
+) -> None:
+    """checked: what is wrong with the answers to a payload, as far as it has been asked."""
+    name, payload = one.entry.name, cell.payload
+    wires = one.entry.wires(payload, cell.model)
+    if isinstance(wires, str):
+        outcome.missing(name, payload.kind, wires)
+        return
+    key = (name, cell.model, payload)
+    if key not in checked:
+        checked[key] = check(one, payload) if one.entry.checked else None
+    if why := checked[key]:
+        outcome.missing(name, str(payload), why)
+        return
+    try:
+        sample = _timed(one, cell, wires, plan)
+    except OSError as error:
+        outcome.missing(name, describe(cell), f"it broke: {error!r}: {one.server.said()}")
+        return
+    outcome.result(name, cell).samples.append(sample)
+
+
+def _timed(one: Running, cell: Cell, wires: load.MakeWire, plan: Plan) -> Sample:
     port = one.port(cell)
     load.closed(port, wires, cell.size if cell.load == "closed" else HEADLINE, WARM)
     before = one.server.cpu()
@@ -344,22 +368,16 @@ def _timed(one: Running, cell: Cell, wires: load.MakeWire, plan: Plan, outcome: 
     elif cell.load == "open":
         sample = load.opened(port, wires, cell.size, plan.seconds)
     else:
-        return highest(lambda rate: load.opened(port, wires, rate, plan.seconds), wires, port)
+        top = load.closed(port, wires, HEADLINE, 0.5).rate
+        return search(lambda rate: load.opened(port, wires, rate, plan.seconds), 0.9 * top)
     spent = one.server.cpu() - before
     per_answer = spent / sample.answered * 1e6 if sample.answered else float("nan")
     return msgspec.structs.replace(sample, server_us=per_answer)
 
 
-def highest(
-    attempt: Callable[[float], Sample], wires: load.MakeWire, port: int, attempts: int = 5
-) -> Sample:
-    """The attempt with the highest rate whose p99 holds LIMIT_MS and of which none failed: from
-    nine tenths of what a closed loop reaches, by halves between what held and what did not."""
-    top = load.closed(port, wires, HEADLINE, 0.5).rate
-    return search(attempt, 0.9 * top, attempts)
-
-
-def search(attempt: Callable[[float], Sample], first: float, attempts: int) -> Sample:
+def search(attempt: Callable[[float], Sample], first: float, attempts: int = 5) -> Sample:
+    """The attempt with the highest rate whose p99 holds LIMIT_MS and of which none failed, by
+    halves between what held and what did not. Rate 0: none held."""
     low, high, best = 0.0, float("inf"), None
     rate = max(first, 10.0)
     for _ in range(attempts):
@@ -368,7 +386,8 @@ def search(attempt: Callable[[float], Sample], first: float, attempts: int) -> S
             low, best = rate, sample
         else:
             high = rate
-        rate = low * 1.15 if high == float("inf") else (low + high) / 2 if low else rate * 0.6
+        between = (low + high) / 2 if low else rate * 0.6
+        rate = low * 1.15 if math.isinf(high) else between
     return best or Sample(0.0, sample.p50, sample.p99, sample.worst, 0, sample.failed)
 
 

@@ -154,7 +154,15 @@ def chart(found: Outcome) -> str:
         title="Single-row JSON, MLP, 32 connections, one core (log, metrics, routing on in ours)",
     )
     y = alt.Y("server:N", sort="-x", title=None, axis=alt.Axis(labelLimit=260))
-    x = alt.X("rate:Q", scale=alt.Scale(type="log"), title="requests per second")
+    rates = [row["rate"] for row in rows]
+    ends = (0.7 * min(rates, default=1.0), 1.8 * max(rates, default=1.0))
+    ticks = [n * 10**k for k in range(1, 6) for n in (1, 3)]
+    x = alt.X(
+        "rate:Q",
+        scale=alt.Scale(type="log", domain=ends, nice=False),
+        axis=alt.Axis(values=ticks, format=",.0f"),
+        title="requests per second",
+    )
     colour = alt.condition("datum.ours", alt.value("#1b7f5c"), alt.value("#9aa5b1"))
     points = base.mark_circle(size=140, opacity=1).encode(x=x, y=y, color=colour)
     text = base.mark_text(align="left", dx=9).encode(
