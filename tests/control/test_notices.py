@@ -54,8 +54,8 @@ def test_what_a_silence_holds_back_is_not_renewed_under_another_severity() -> No
     turn(controller)
     assert notifier.open == ("data@x",)
     silence = Silenced("data", since + timedelta(days=1), "known", "anna")
-    record(world.platform, [silence, AlertEscalated("data@x", "critical", "still open")])
     world.clock.at += timedelta(minutes=1)
+    record(world.platform, [silence, AlertEscalated("data@x", "critical", "still open")])
     turn(controller)
     assert [n.severity for n in notifier.sent] == ["warning"]
     assert notifier.open == ()
