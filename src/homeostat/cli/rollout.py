@@ -29,6 +29,9 @@ def start(
     versions: Annotated[
         list[str], typer.Argument(metavar="VERSION...", help="Registered; several: an experiment.")
     ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it cannot decide in time at today's traffic.")
+    ] = False,
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
@@ -37,7 +40,7 @@ def start(
 
     platform = settings(context).platform()
     first, *others = versions
-    rollout_start(platform, first, by or person(), *others)
+    rollout_start(platform, first, by or person(), *others, force=force)
     _show(context, as_json=json)
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from homeostat.control.model import ChampionChanged, LoopEvent, State
 from homeostat.control.platform import Platform
+from homeostat.control.preflight import preflight_of, refused
 from homeostat.control.record import settle
 from homeostat.control.tick import Controller
 from homeostat.core.errors import BadInput, Refused, Unavailable
@@ -18,15 +19,24 @@ from homeostat.rollout import commands
 from homeostat.rollout.model import Promoted
 
 
-def rollout_start(platform: Platform, version: str, by: str, *others: str) -> State:
+def rollout_start(
+    platform: Platform, version: str, by: str, *others: str, force: bool = False
+) -> State:
     """Try a registered version against the champion (without one it becomes the champion);
-    with `others`, all of them in one experiment. Raises NotFound."""
+    with `others`, all of them in one experiment. Raises NotFound, and Refused where it could not
+    decide in time, unless that is wanted (force)."""
     found = [platform.registry.get(platform.stream, v) for v in (version, *others)]
 
     def decide(state: State) -> Sequence[LoopEvent]:
         if state.champion is None:
             first = found[0]
             return [ChampionChanged(first.version, None, f"started by {by}", first.servable(), by)]
+        champion = platform.registry.get(platform.stream, state.champion)
+        now = platform.clock.now()
+        expected = preflight_of(platform, champion, found[0], now)
+        if expected is not None and not force and refused(platform, expected):
+            told, _, remedy = expected.sentence.partition(" -> ")
+            raise Refused(told, remedy=remedy)
         return commands.start(
             state.rollout,
             id=f"rollout-{state.seq + 1}",
@@ -34,9 +44,10 @@ def rollout_start(platform: Platform, version: str, by: str, *others: str) -> St
             champion=state.champion,
             plan=platform.project.rollout,
             by=by,
-            now=platform.clock.now(),
+            now=now,
             candidates=[v.version for v in found],
             servables=[v.servable() for v in found],
+            preflight=expected,
         )
 
     return _act(platform, decide)

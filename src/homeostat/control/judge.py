@@ -10,12 +10,14 @@ from homeostat.control.model import LoopEvent
 from homeostat.control.platform import Platform
 from homeostat.core.errors import HomeostatError, NotFound
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.window import LABEL
 from homeostat.rollout.decide import decide
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.experiment import decide as decide_experiment
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import Promoted, Retired, RolledBack, Rollout, Stepped
-from homeostat.rollout.observations import observe
+from homeostat.rollout.observations import logged, observe
 
 Evidence = dict[str, tuple[Verdict, ...]]
 """Version -> a verdict per guard."""
@@ -98,6 +100,8 @@ def verdicts(
     """How one candidate compares with the champion, a verdict per guard."""
     matures = platform.project.data.label.matures_after
     threshold = platform.project.training.threshold
+    by, sticky = _columns(rollout), platform.project.serving.sticky
+    features = _features(platform, rollout) if by or sticky else ()
     seen = observe(
         log,
         labels,
@@ -109,8 +113,26 @@ def verdicts(
         thresholds=(threshold, threshold),
         now=now,
         rivals=[t.version for t in rollout.trials if t.version != candidate],
+        groups={name: logged(name, features) for name in by},
+        entity=logged(sticky, features) if sticky else None,
     )
     return tuple(measure(plan_of_one(rollout.plan, len(rollout.trials)), seen))
+
+
+def _columns(rollout: Rollout) -> tuple[str, ...]:
+    """What the plan's guards are broken down by."""
+    guards = rollout.plan.guards
+    asked = (g.by for g in (guards.quality, guards.bias) if g is not None)
+    return tuple(dict.fromkeys(name for name in asked if name is not None))
+
+
+def _features(platform: Platform, rollout: Rollout) -> tuple[str, ...]:
+    """The names of the log's features, in their order."""
+    declared = platform.project.data.features
+    if declared is not None:
+        return declared
+    champion = platform.registry.get(platform.stream, rollout.champion)
+    return tuple(c for c in platform.reference(champion).columns if c not in (SCORE, LABEL))
 
 
 def _withdrawn(platform: Platform, rollout: Rollout, events: list[LoopEvent]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from homeostat.control.model import (
     State,
 )
 from homeostat.core.duration import Duration
+from homeostat.core.verdict import Verdict
 from homeostat.core.version import Version
 from homeostat.definition import Project
 from homeostat.monitoring.decide import (
@@ -212,10 +213,15 @@ def supervise(state: State, project: Project, now: datetime, alive: bool) -> lis
 
 
 def candidates(
-    state: State, project: Project, waiting: list[Version], now: datetime
+    state: State,
+    project: Project,
+    waiting: list[Version],
+    now: datetime,
+    preflight: Verdict | None = None,
 ) -> list[LoopEvent]:
     """The first version takes the traffic at once; later ones go through a rollout, one rollout
-    at a time; of several that wait only the newest is worth it, unless they can be compared."""
+    at a time; of several that wait only the newest is worth it, unless they can be compared.
+    preflight: whether a rollout of the newest could decide in time."""
     if not waiting:
         return []
     together = project.rollout.strategy == "experiment" and state.champion is not None
@@ -230,6 +236,8 @@ def candidates(
         return [*dropped, first]
     if state.live_rollout is not None:
         return [*dropped, *_supersede(state.live_rollout, newest)]
+    if preflight is not None and preflight.failed and project.rollout.preflight == "refuse":
+        return [*dropped, *(CandidateDropped(v.version, preflight.sentence) for v in tried)]
     started = start(
         state.rollout,
         id=f"rollout-{state.seq + len(dropped) + 1}",
@@ -239,6 +247,7 @@ def candidates(
         now=now,
         candidates=[v.version for v in tried],
         servables=[v.servable() for v in tried],
+        preflight=preflight,
     )
     return [*dropped, *started]
 

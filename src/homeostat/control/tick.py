@@ -23,6 +23,7 @@ from homeostat.control.model import (
     load,
 )
 from homeostat.control.platform import Platform
+from homeostat.control.preflight import preflight_of
 from homeostat.control.profiles import Profiles
 from homeostat.control.record import record
 from homeostat.control.route import desired_route
@@ -190,8 +191,11 @@ class Controller:
     def _candidates(self, draft: Draft) -> None:
         waiting = [self.version(c) for c in draft.state.candidates]
         if waiting:
-            project = self.platform.project
-            draft.add(policy.candidates(draft.state, project, waiting, draft.at))
+            state, project, expected = draft.state, self.platform.project, None
+            if state.champion is not None and state.live_rollout is None:
+                champion = self.version(state.champion)
+                expected = preflight_of(self.platform, champion, waiting[-1], draft.at)
+            draft.add(policy.candidates(state, project, waiting, draft.at, expected))
 
     def _retrain(self, draft: Draft) -> None:
         draft.add(policy.retrain(draft.state, self.platform.project, draft.at))

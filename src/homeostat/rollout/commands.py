@@ -7,6 +7,7 @@ from datetime import datetime
 
 from homeostat.core.errors import BadInput, Refused
 from homeostat.core.route import Servable
+from homeostat.core.verdict import Verdict
 from homeostat.rollout import strategy
 from homeostat.rollout.experiment import WINNER
 from homeostat.rollout.freeze import frozen_until
@@ -36,9 +37,11 @@ def start(
     now: datetime | None = None,
     candidates: Sequence[str] = (),
     servables: Sequence[Servable] = (),
+    preflight: Verdict | None = None,
 ) -> list[RolloutEvent]:
     """Begin a rollout. candidates: the challengers of an experiment, where there are several.
-    now: for the plan's freezes, which None leaves out of account.
+    now: for the plan's freezes, which None leaves out of account. preflight: whether it is
+    expected to decide in time.
 
     In a freeze it begins in the shadow, and takes its first step when the freeze is over. Raises
     Refused while another one lives, BadInput for an unusable plan.
@@ -54,7 +57,7 @@ def start(
     _usable(plan, several)
     kept = several if len(several) > 1 else ()
     events: list[RolloutEvent] = [
-        Started(id, several[0], champion, plan, by, kept, tuple(servables))
+        Started(id, several[0], champion, plan, by, kept, tuple(servables), preflight)
     ]
     (first, *_) = strategy.steps(plan, len(several)) or (0.0,)
     waits = strategy.begins_in_shadow(plan) or first in plan.approve

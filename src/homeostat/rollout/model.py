@@ -33,7 +33,8 @@ class Started(Event, frozen=True, tag="rollout.started"):
     """candidate and champion are versions; plan is frozen: later edits do not reach it.
 
     candidates: all of them, where there are several. servables: where the files of all versions
-    are, so that traffic can be moved while the registry does not answer.
+    are, so that traffic can be moved while the registry does not answer. preflight: whether it
+    was expected to decide in time.
     """
 
     rollout: str
@@ -43,6 +44,7 @@ class Started(Event, frozen=True, tag="rollout.started"):
     by: str = "policy"
     candidates: tuple[str, ...] = ()
     servables: tuple[Servable, ...] = ()
+    preflight: Verdict | None = None
 
 
 class Stepped(Event, frozen=True, tag="rollout.stepped"):

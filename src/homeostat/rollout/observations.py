@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -196,6 +196,16 @@ def observe(
 
 
 _E = "entity"
+
+
+def logged(name: str, features: Sequence[str]) -> pl.Expr:
+    """An input's value in the prediction log, as text. features: the names of those that are
+    plain numbers, in the model's order. Null where the log does not have it."""
+    found = pl.col("inputs").str.json_path_match(f'$["{name}"]')
+    if name not in features:
+        return found
+    number = pl.col("features").list.get(features.index(name), null_on_oob=True)
+    return pl.coalesce(found, number.cast(pl.String))
 
 
 def _answers(

@@ -118,7 +118,8 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     something, else abort), or ask a person for each further step.
     block: requests within this time of each other count as one observation, because what makes
     one of them fail or hard to tell may be common to them.
-    preflight: what becomes of a rollout that cannot decide in time at today's traffic.
+    preflight: what becomes of a rollout that could not decide in time at today's traffic: refuse
+    it, warn (record that) and start it all the same, or off (do not ask).
     router: of the split itself."""
 
     strategy: Literal["canary", "shadow", "blue_green", "experiment", "dark"] = "canary"
@@ -135,5 +136,5 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_new_candidate: Literal["queue", "supersede"] = "queue"
     insufficient: Literal["abort", "hold", "extend", "ask"] = "abort"
     block: Duration = default("1s")
-    preflight: Literal["refuse", "warn", "off"] = "warn"
+    preflight: Literal["refuse", "warn", "off"] = "refuse"
     router: RouterGuard = RouterGuard()

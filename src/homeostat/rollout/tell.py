@@ -11,8 +11,11 @@ def sentence(event: RolloutEvent) -> str:
     match event:
         case model.Started():
             tried = ", ".join(event.candidates) or event.candidate
+            doubt = event.preflight
+            told = "" if doubt is None or doubt.passed or not doubt.n else f" ({doubt.sentence})"
             return (
-                f"{event.rollout}: version {tried} against champion {event.champion}, by {event.by}"
+                f"{event.rollout}: version {tried} against champion {event.champion}, "
+                f"by {event.by}{told}"
             )
         case model.Retired():
             return f"{event.rollout}: version {event.candidate} is out: {event.reason}"

@@ -76,4 +76,4 @@ def _difference(rows: pl.DataFrame, column: str, alpha: Alpha) -> tuple[Bounds, 
     low = max(r.low for r in rates.values()) - min(r.high for r in rates.values())
     high = max(r.high for r in outer.values()) - min(r.low for r in outer.values())
     point, n = rates[top].point - rates[bottom].point, min(r.n for r in rates.values())
-    return Bounds(point, max(low, 0.0), high, n), f"{bottom} and {top}"
+    return Bounds(point, max(low, 0.0), high, n), " and ".join(sorted((bottom, top)))

@@ -1,0 +1,414 @@
+"""Each kind of guard on traffic whose truth is known, and how often its bounds are wrong."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from gbstats.gbstats import check_srm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeostat.core.duration import Duration
+from homeostat.core.records import LABELS, PREDICTIONS
+from homeostat.core.verdict import Outcome, Verdict
+from homeostat.rollout import sequences, two_by_two
+from homeostat.rollout.evidence import (
+    ROUTER,
+    Sufficiency,
+    measure,
+    paths,
+    spent,
+    sufficiency,
+)
+from homeostat.rollout.guards.router import log_evidence
+from homeostat.rollout.observations import Observations, logged, observe
+from homeostat.rollout.spec import (
+    BiasGuard,
+    ErrorGuard,
+    Guards,
+    ObjectiveGuard,
+    QualityGuard,
+    RolloutSpec,
+    RouterGuard,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def traffic(
+    n: int,
+    seed: int = 1,
+    *,
+    shift: tuple[float, float] = (0.0, 0.0),
+    share: float = 0.1,
+    split: float | None = None,
+    labelled: float = 1.0,
+    latency: tuple[float, float] = (0.02, 0.02),
+    errors: tuple[float, float] = (0.0, 0.0),
+    apart: float = 1.0,
+    skill: float = 1.5,
+    garbled: float = 0.0,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """n requests, half of them positive, in two groups (feature `group`, 0 or 1). shift: how much
+    the candidate's score is moved against the truth in each. split: the share that the candidate
+    really gets. labelled: the first so many have a label. apart: seconds between requests.
+    garbled: the share of requests for which the candidate says the opposite."""
+    rng = np.random.default_rng(seed)
+    label = (rng.random(n) < 0.5).astype(float)
+    group = (rng.random(n) < 0.3).astype(int)
+    logit = skill * (2 * label - 1) + rng.normal(size=n)
+    pushed = logit - np.array(shift)[group] * (2 * label - 1)
+    pushed = np.where(rng.random(n) < garbled, -pushed, pushed)
+    canary = rng.random(n) < (share if split is None else split)
+    times = pl.Series((1e6 * apart * np.arange(n)).astype(int)).cast(pl.Duration("us")) + START
+    parts = []
+    for k, (version, value) in enumerate((("1", logit), ("2", pushed))):
+        mine = canary == bool(k)
+        failed = mine & (rng.random(n) < errors[k])
+        chance = share if k else 1 - share
+        parts.append(
+            pl.DataFrame(
+                {
+                    "id": [f"r{i}" for i in range(n)],
+                    "time": times,
+                    "model": "m",
+                    "version": version,
+                    "arm": np.where(mine, ("champion", "canary")[k], "shadow"),
+                    "probability": np.where(mine, chance, 1.0),
+                    "latency": latency[k] * np.exp(0.3 * rng.normal(size=n)),
+                    "features": [[float(g)] for g in group],
+                    "score": 1 / (1 + np.exp(-value)),
+                    "error": np.where(failed, "it broke", ""),
+                    "inputs": None,
+                    "propensity": 1.0,
+                }
+            ).with_columns(
+                pl.when(pl.col("error") == "").then("score").alias("score"),
+                pl.when(pl.col("error") != "").then("error").alias("error"),
+            )
+        )
+    log = pl.concat(parts).select(pl.col(c).cast(t) for c, t in PREDICTIONS.items())
+    labels = pl.DataFrame(
+        {"id": [f"r{i}" for i in range(n)], "label": label, "time": times, "known": times}
+    ).head(round(labelled * n))
+    return log, labels.select(pl.col(c).cast(t) for c, t in LABELS.items())
+
+
+def see(log: pl.DataFrame, labels: pl.DataFrame, **more: object) -> Observations:
+    asked = {"groups": {"group": logged("group", ("group",))}, **more}
+    return observe(log, labels, champion="1", candidate="2", since=START, **asked)  # type: ignore[arg-type]
+
+
+def only(guards: Guards, seen: Observations) -> Verdict:
+    plan = RolloutSpec(guards=guards)
+    return next(v for v in measure(plan, seen) if v.check != ROUTER)
+
+
+def router(seen: Observations, tolerance: float = 0.0) -> Verdict:
+    plan = RolloutSpec(guards=Guards(), router=RouterGuard(tolerance))
+    return next(v for v in measure(plan, seen) if v.check == ROUTER)
+
+
+# -- slices, bias, latency ---------------------------------------------------------------------
+
+
+def test_a_slice_that_is_harmed_shows_although_the_whole_gains() -> None:
+    seen = see(*traffic(3000, shift=(-0.6, 0.8)))
+    whole = only(Guards(quality=QualityGuard(margin=0.05)), seen)
+    assert whole.outcome is Outcome.PASS, whole.sentence
+    sliced = only(Guards(quality=QualityGuard(margin=0.05, by="group")), seen)
+    assert sliced.outcome is Outcome.FAIL
+    assert "quality[group=1.0]" in sliced.sentence
+    assert [p.outcome for p in sliced.parts if p.check == "quality[group=0.0]"] == [Outcome.PASS]
+
+
+def test_slices_without_harm_let_it_pass() -> None:
+    verdict = only(
+        Guards(quality=QualityGuard(margin=0.05, by="group")),
+        see(*traffic(3000, shift=(-0.2, -0.2))),
+    )
+    assert verdict.outcome is Outcome.PASS, verdict.sentence
+    assert len(verdict.parts) == 2
+
+
+def test_a_column_that_is_not_logged_is_an_error_and_no_pass() -> None:
+    seen = msgspec.structs.replace(see(*traffic(500)))
+    for guards in (Guards(quality=QualityGuard(by="age")), Guards(bias=BiasGuard("age"))):
+        verdict = only(guards, seen)
+        assert verdict.outcome is Outcome.ERROR
+        assert "no column age" in verdict.sentence
+
+
+def test_a_candidate_that_treats_groups_alike_passes_and_one_that_does_not_fails() -> None:
+    metric = "equal_opportunity_difference"
+    fair = only(Guards(bias=BiasGuard("group", metric, 0.15)), see(*traffic(6000)))
+    assert fair.outcome is Outcome.PASS, fair.sentence
+    unfair = see(*traffic(6000, shift=(0.0, 2.0)))
+    for name in (metric, "equalized_odds_difference"):
+        verdict = only(Guards(bias=BiasGuard("group", name, 0.15)), unfair)
+        assert verdict.outcome is Outcome.FAIL, verdict.sentence
+        assert "between 0.0 and 1.0" in verdict.sentence
+
+
+def test_answers_slower_than_the_objective_show_long_before_their_p99_does() -> None:
+    guard = Guards(latency=ObjectiveGuard(Duration(milliseconds=40), 0.01))
+    slow = only(guard, see(*traffic(600, latency=(0.02, 0.06))))
+    assert slow.outcome is Outcome.FAIL, slow.sentence
+    equal = only(guard, see(*traffic(12_000, share=0.5)))
+    assert equal.outcome is Outcome.PASS, equal.sentence
+
+
+def test_a_batch_that_fails_counts_as_one_request() -> None:
+    log, labels = traffic(400)
+    ids = [f"b/{k}" for k in range(60)]
+    batch = log.filter(pl.col("arm") == "canary").head(1)
+    rows = pl.concat(
+        [batch.with_columns(id=pl.lit(i), score=None, error=pl.lit("too wide")) for i in ids]
+    )
+    before, after = see(log, labels), see(pl.concat([log, rows.cast(log.schema)]), labels)  # type: ignore[arg-type]
+    assert after.candidate.n == before.candidate.n + 1
+    assert not only(Guards(error_rate=ErrorGuard()), after).failed
+
+
+# -- the router --------------------------------------------------------------------------------
+
+
+def test_a_router_that_gives_other_shares_is_called_broken_and_a_sound_one_is_not() -> None:
+    assert router(see(*traffic(4000))).outcome is Outcome.PASS
+    broken = router(see(*traffic(4000, split=0.05)))
+    assert broken.outcome is Outcome.FAIL
+    assert "the router is broken" in broken.sentence
+    assert router(see(*traffic(4000, split=0.09)), tolerance=0.3).outcome is Outcome.PASS
+
+
+def test_shares_that_change_by_step_are_no_broken_router() -> None:
+    parts = [traffic(2000, seed, share=s)[0] for seed, s in enumerate((0.1, 0.5, 0.75))]
+    log = pl.concat(
+        part.with_columns(
+            id=pl.format("{}-{}", pl.lit(k), "id"), time=pl.col("time") + timedelta(days=k)
+        )
+        for k, part in enumerate(parts)
+    )
+    verdict = router(see(log, traffic(1)[1]))
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.threshold == pytest.approx(0.45)
+
+
+def test_the_former_candidates_last_answers_do_not_speak_against_the_router() -> None:
+    log, labels = traffic(2000)
+    early = pl.col("time") < START + timedelta(seconds=1000)
+    old = log.filter(~(early & (pl.col("version") == "2")))
+    other = log.filter(early, pl.col("arm") == "canary").with_columns(version=pl.lit("9"))
+    assert router(see(pl.concat([old, other]), labels)).outcome is Outcome.PASS
+
+
+def test_one_caller_with_a_key_counts_once() -> None:
+    log, labels = traffic(3000, split=0.0)
+    keyed = see(log, labels, entity=pl.lit("the only caller"))
+    verdict = router(keyed)
+    assert (verdict.outcome, verdict.n) == (Outcome.PASS, 1)
+
+
+def test_the_router_is_called_broken_where_gbstats_finds_a_sample_ratio_mismatch() -> None:
+    rng = np.random.default_rng(3)
+    for true in (0.1, 0.07):
+        canary = rng.random(8000) < true
+        theirs = check_srm([int((~canary).sum()), int(canary.sum())], [0.9, 0.1])
+        ours = log_evidence(canary, np.full(8000, 0.1)) >= math.log(1000)
+        assert ours == (theirs < 1e-3) == (true != 0.1)
+
+
+def test_a_sound_router_is_called_broken_less_often_than_its_alpha() -> None:
+    alpha, runs = 0.1, 150
+    canary = np.random.default_rng(8).random((runs, 2000)) < 0.25
+    looks = np.unique(np.geomspace(10, 2000, 25).astype(int))
+    wrong = [
+        any(log_evidence(c[:k], np.full(k, 0.25)) >= math.log(1 / alpha) for k in looks)
+        for c in canary
+    ]
+    assert np.mean(wrong) <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+# -- two rates ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [0.5, 0.01, 0.001])
+@pytest.mark.parametrize("margin", [0.0, 0.004])
+def test_two_by_two_capital_is_ever_large_less_often_than_its_alpha(
+    base: float, margin: float
+) -> None:
+    """Without harm, and with harm of the margin, while the split moves and rates with it."""
+    alpha, runs, n = 0.1, 300, 6000
+    rng = np.random.default_rng([9, int(base * 1000)])
+    late = np.arange(n) >= n // 2
+    canary = rng.random((runs, n)) < np.where(late, 0.5, 0.1)
+    rate = np.where(late, min(3 * base, 0.9), base)
+    event = rng.random((runs, n)) < rate + margin * canary
+    blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(n, np.array([n // 2])))
+    wealth = two_by_two.log_wealth(blocks, margin, above=margin == 0.0)
+    wrong = float((wealth >= math.log(1 / alpha)).any(axis=1).mean())
+    assert wrong <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    share=st.floats(0.05, 0.95),
+    one=st.floats(0.0, 0.5),
+    two=st.floats(0.0, 0.5),
+    alpha=st.floats(0.001, 0.2),
+)
+@settings(max_examples=25, deadline=None)
+def test_bounds_of_two_rates_hold_their_difference_and_tighten_with_alpha(
+    seed: int, share: float, one: float, two: float, alpha: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    canary = rng.random(800) < share
+    event = rng.random(800) < np.where(canary, two, one)
+    blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(800))
+    bounds = two_by_two.difference(blocks, alpha=(alpha, alpha))
+    wider = two_by_two.difference(blocks, alpha=(alpha / 10, alpha / 10))
+    assert -1 <= bounds.low <= bounds.point <= bounds.high <= 1
+    assert wider.low <= bounds.low + 0.02
+    assert wider.high >= bounds.high - 0.02
+
+
+def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bounds() -> None:
+    rng = np.random.default_rng(4)
+    canary = rng.random(9000) < 0.5
+    event = rng.random(9000) < np.where(canary, 0.02, 0.01)
+    blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(9000))
+    ours = two_by_two.difference(blocks, alpha=(0.05, 0.05))
+    each = [
+        sequences.rate(int(a.sum()), int(event[a].sum()), alpha=(0.025, 0.025))
+        for a in (~canary, canary)
+    ]
+    theirs = (each[1].high - each[0].low) - (each[1].low - each[0].high)
+    assert ours.high - ours.low < 0.85 * theirs
+
+
+# -- blocks, weights, labels -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_bounds_of_repeated_requests_hold_if_they_are_one_block(block: bool) -> None:
+    alpha, runs, n = 0.1, 150, 4000
+    rng = np.random.default_rng(6)
+    wrong = 0
+    numbers = np.repeat(np.arange(n // 20), 20) if block else None
+    for _ in range(runs):
+        x = np.repeat(rng.normal(0, 0.3, n // 20).clip(-1, 1), 20)
+        for k in (1000, 2000, 3000, 4000):
+            part = None if numbers is None else numbers[:k]
+            low = sequences.mean(x[:k], (-1, 1), alpha=(alpha, alpha), block=part).low
+            if low > 0:
+                wrong += 1
+                break
+    held = wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+    assert held == block
+
+
+def test_weights_undo_labels_that_were_drawn_unevenly() -> None:
+    rng = np.random.default_rng(7)
+    harm = np.where(rng.random(40_000) < 0.2, 0.5, -0.1)
+    chance = np.where(harm > 0, 0.1, 1.0)
+    known = rng.random(40_000) < chance
+    alpha = (0.05, 0.05)
+    naive = sequences.mean(harm[known], (-1, 1), alpha=alpha)
+    weighted = sequences.mean(harm[known], (-1, 1), alpha=alpha, weight=1 / chance[known])
+    assert not naive.low <= harm.mean() <= naive.high
+    assert weighted.low <= harm.mean() <= weighted.high
+
+
+def test_a_block_that_is_not_over_is_left_out() -> None:
+    plan = RolloutSpec(guards=Guards(quality=QualityGuard(margin=0.05)), block=Duration(minutes=10))
+    log, labels = traffic(900)
+    seen = see(log, labels, now=START + timedelta(seconds=899))
+    assert measure(plan, seen)[0].n == 600
+
+
+def test_requests_without_a_label_narrow_the_bounds_and_the_verdict_says_by_how_much() -> None:
+    seen = see(*traffic(12_000, skill=3.0, garbled=0.1, labelled=0.1))
+    guard = QualityGuard("brier", margin=0.02)
+    told = only(Guards(quality=guard), seen)
+    plain = only(Guards(quality=msgspec.structs.replace(guard, estimate=False)), seen)
+    assert "more without a label (worth" in told.sentence
+    assert told.high is not None
+    assert told.low is not None
+    assert plain.high is not None
+    assert plain.low is not None
+    assert told.high - told.low < plain.high - plain.low
+    assert told.n == plain.n == 1200
+
+
+@pytest.mark.slow
+def test_bounds_that_labels_correct_are_ever_wrong_less_often_than_their_alpha() -> None:
+    """Scores that are worth something and yet not calibrated, looked at as labels come in."""
+    runs, used, wrong, world = 12, 0, 0, {"skill": 3.0, "garbled": 0.1}
+    guard = QualityGuard("brier", margin=0.02)
+    plan = RolloutSpec(guards=Guards(quality=guard), alpha=0.1)
+    truth = measure(plan, see(*traffic(40_000, 99, **world)))[0].figure  # type: ignore[arg-type]
+    assert truth is not None
+    for seed in range(runs):
+        log, labels = traffic(6000, seed, **world)  # type: ignore[arg-type]
+        for k in (500, 1000, 2000):
+            asked = log.filter(pl.col("time") < START + timedelta(seconds=3 * k))
+            verdict = measure(plan, see(asked, labels.head(k)))[0]
+            used += "without a label" in verdict.sentence
+            assert verdict.low is not None
+            assert verdict.high is not None
+            if not verdict.low - 0.002 <= truth <= verdict.high + 0.002:
+                wrong += 1
+                break
+    assert used > runs
+    assert wrong / runs <= 0.2
+
+
+# -- sufficiency and paths ---------------------------------------------------------------------
+
+
+def test_sufficiency_is_the_least_of_all_guards() -> None:
+    def v(check: str, outcome: Outcome, n: int) -> Verdict:
+        return Verdict(check, outcome, "", n=n)
+
+    passed, open_ = v("a", Outcome.PASS, 9), v("b", Outcome.INCONCLUSIVE, 9)
+    nothing, split = v("c", Outcome.INCONCLUSIVE, 0), v(ROUTER, Outcome.PASS, 9)
+    assert sufficiency([passed, split]) is Sufficiency.ENOUGH
+    assert sufficiency([passed, open_]) is Sufficiency.NOT_ENOUGH
+    assert sufficiency([passed, open_, nothing]) is Sufficiency.NO_DATA
+    assert sufficiency([nothing, v("d", Outcome.FAIL, 9)]) is Sufficiency.ENOUGH
+    assert sufficiency([split]) is Sufficiency.NO_DATA
+
+
+def test_paths_show_every_guard_over_time_and_end_with_what_is_decided() -> None:
+    plan = RolloutSpec(guards=Guards(quality=QualityGuard(margin=0.05), error_rate=ErrorGuard(0.1)))
+    seen = see(*traffic(1500), now=START + timedelta(seconds=1500))
+    found = paths(plan, seen, moments=12)
+    assert list(found) == ["quality", "error_rate", ROUTER]
+    for verdict in measure(plan, seen):
+        path = found[verdict.check]
+        assert (path.n[-1], path.point[-1], path.high[-1]) == (
+            verdict.n,
+            verdict.figure,
+            verdict.high,
+        )
+        assert list(path.n) == sorted(path.n)
+        assert len(path.at) == len(path.low) <= 12
+    assert found["quality"].alpha == spent(plan)["quality"]
+
+
+def test_the_guards_and_the_router_spend_no_more_than_alpha_on_rollbacks() -> None:
+    plan = RolloutSpec(alpha=0.04)
+    assert sum(a.rollback for a in spent(plan).values()) == pytest.approx(0.04)
+    assert {a.promotion for a in spent(plan).values()} == {0.04, 0.0}
+
+
+def test_an_open_guard_says_how_long_it_will_take_at_the_rate_so_far() -> None:
+    seen = see(*traffic(200, apart=60.0), now=START + timedelta(minutes=200))
+    verdict = only(Guards(quality=QualityGuard(margin=0.005)), seen)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "at this rate" in verdict.sentence
