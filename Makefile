@@ -78,6 +78,11 @@ bench-soak: .venv/.dev ## Five minutes at full rate, with kills: memory flat, no
 bench-drift: .venv/.dev ## Our drift monitors beside Evidently, NannyML, alibi-detect and SciPy
 	@$(BIN)/python -m benchmarks.drift $(BENCH)
 
+.PHONY: bench-quality
+bench-quality: .venv/.dev ## Quality without labels, causes, certificates: what they are worth
+	$(BIN)/python benchmarks/estimated_quality.py --runs 100
+	$(BIN)/python benchmarks/monitor_calibration.py
+
 # --- checking --------------------------------------------------------------------------------
 
 # First what has to have the machine to itself, then all else. pytest's 5: nothing was chosen.

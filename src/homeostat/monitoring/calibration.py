@@ -113,7 +113,7 @@ def rates(
         if i % 100 == 99:
             progress(f"{i + 1:,} of {count:,} windows, {sum(alarms.values())} alarms")
     told = count * spec.window / MONTH
-    return tuple(_rate(m, alarms[m], told, levels.of(m, spec)) for m in alarms)
+    return tuple(rate_of(m, alarms[m], told, levels.of(m, spec)) for m in alarms)
 
 
 def delays(
@@ -318,7 +318,7 @@ def _enough(history: History) -> None:
         )
 
 
-def _rate(monitor: Monitor, alarms: int, months: float, level: float) -> Rate:
+def rate_of(monitor: Monitor, alarms: int, months: float, level: float) -> Rate:
     """Garwood's exact interval of a Poisson rate."""
     low = float(special.gammaincinv(alarms, 0.025)) if alarms else 0.0
     high = float(special.gammaincinv(alarms + 1, 0.975))
