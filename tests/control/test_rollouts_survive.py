@@ -19,6 +19,8 @@ from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
 from homeostat.testing.simulate.models import GOOD, USELESS, Skill
 from homeostat.testing.simulate.world import MODEL, World
 
+pytestmark = pytest.mark.slow
+
 PLAN = RolloutSpec(
     bake=Duration(minutes=10),
     guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),

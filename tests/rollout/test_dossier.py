@@ -98,6 +98,7 @@ def test_a_rollback_names_the_guard_the_bound_and_what_the_candidate_had(
     assert rolled_back.answered["1"] > rolled_back.answered["2"]
 
 
+@pytest.mark.slow
 def test_the_margin_that_would_have_passed_is_the_one_that_passes(rolled_back: Dossier) -> None:
     (quality,) = (g for g in rolled_back.guards if g.name == "quality")
     assert quality.high is not None
@@ -139,6 +140,7 @@ def test_a_persons_part_is_told() -> None:
     assert "The rollback was anna's decision" in found.would_change[0]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
     world = played(USELESS, 6)
     ports = {"log": Down(), "registry": Down()}
@@ -153,6 +155,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
         assert render(found, form)
 
 
+@pytest.mark.slow
 def test_past_rollouts_keep_their_dossier_and_unknown_ones_are_refused() -> None:
     world = played(USELESS, 6)
     first = dossier.explain(world.platform)
@@ -187,6 +190,7 @@ def test_what_a_person_wrote_cannot_break_the_page() -> None:
     assert r"\| x" in render(dossier.explain(world.platform), "md")
 
 
+@pytest.mark.slow
 def test_an_experiment_shows_every_challenger() -> None:
     plan = msgspec.structs.replace(PLAN, strategy="experiment", steps=(100,))
     world = World(11, plan=plan)

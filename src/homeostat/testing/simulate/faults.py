@@ -80,3 +80,39 @@ def faulty(platform: Platform, faults: Faults) -> Platform:
     """The same platform seen through `faults`."""
     wrapped: dict[str, Any] = {p: Faulty(p, getattr(platform, p), faults) for p in PORTS}
     return dataclasses.replace(platform, **wrapped)
+
+
+WRITES = frozenset(
+    {"append", "acquire", "release", "set_alias", "publish", "show", "start", "stop", "send"}
+)
+"""The methods of ports that change the world."""
+
+
+class Killer(Faults):
+    """Dies at one write, counted over its whole life: just before it, or just after.
+
+    at: which write (from 1); None: never, to count them. die: what dying is.
+    """
+
+    def __init__(
+        self, at: int | None, *, after: bool, die: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__()
+        self.at, self.after, self.writes = at, after, 0
+        self._die = die or _crash
+
+    def around(self, port: str, method: str, call: Callable[[], Any]) -> Any:
+        if method not in WRITES:
+            return call()
+        self.writes += 1
+        mine = self.writes == self.at
+        if mine and not self.after:
+            self._die()
+        answer = call()
+        if mine:
+            self._die()
+        return answer
+
+
+def _crash() -> None:
+    raise Crash
