@@ -7,8 +7,10 @@ stats      percentiles, medians and ratios
 envs       an environment for each peer
 process    servers pinned, watched, measured, and gone with whoever started them
 catalogue  who takes part, and how each is started
-measure    the plan: interleaved repeats of every cell
-report     table, JSON, the section and chart of docs/benchmarks.md
+plan       what is measured: every cell of every server, and what a run has found
+measure    doing it: interleaved repeats
+tables     what was found, as tables and as targets held or missed
+report     on the terminal, as JSON, the section and chart of docs/benchmarks.md
 stages     where our microseconds go
 soak       minutes at full rate: memory flat, nothing lost
 """

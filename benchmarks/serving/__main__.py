@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.serving import measure, report
+from benchmarks.serving import plan as plans
 from benchmarks.serving.process import ROOT, pin
 from rich.console import Console
 
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--wrk", action="store_true", help="check the generator against wrk")
     given = parser.parse_args()
     sizes = {k: v for k in ("seconds", "repeats") if (v := getattr(given, k)) is not None}
-    plan = measure.quick(**sizes) if given.quick else measure.full(**sizes)
+    plan = plans.quick(**sizes) if given.quick else plans.full(**sizes)
     plan = _narrowed(plan, given.only, given.cells)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     pin(measure.CLIENT_CORES)
@@ -47,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def _narrowed(plan: measure.Plan, only: str, words: str) -> measure.Plan:
+def _narrowed(plan: plans.Plan, only: str, words: str) -> plans.Plan:
     names = {name for name in only.split(",") if name}
     unknown = names - {entry.name for entry in plan.entries}
     if unknown:
@@ -55,8 +56,8 @@ def _narrowed(plan: measure.Plan, only: str, words: str) -> measure.Plan:
         sys.exit(f"no server {', '.join(sorted(unknown))}; expected: {there}")
     entries = [e for e in plan.entries if not names or e.name in names]
 
-    def wanted(cell: measure.Cell) -> bool:
-        return all(word in measure.describe(cell) for word in words.split())
+    def wanted(cell: plans.Cell) -> bool:
+        return all(word in plans.describe(cell) for word in words.split())
 
     return plan._replace(
         entries=entries,

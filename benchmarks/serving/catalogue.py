@@ -55,8 +55,11 @@ class Launch(NamedTuple):
 class Entry(NamedTuple):
     """launch(place) prepares the folder and says how to start. ready: a path that succeeds once
     the model answers. json, binary, grpc: how it is asked, or why it cannot be.
-    environment: the name of a list in peers/; None is our own environment. checked: whether its
-    answers are compared. brief: a variant, of which only the JSON of the headline is measured."""
+
+    environment: the name of a list in peers/; None is our own. two_workers: whether it can have
+    them, or why not. checked: whether its answers are compared. brief: a variant, of which only
+    the JSON of the headline is measured.
+    """
 
     name: str
     title: str
@@ -67,7 +70,7 @@ class Entry(NamedTuple):
     grpc: bool | str = NO_GRPC
     environment: str | None = None
     python: str | None = None
-    two_workers: bool = True
+    two_workers: bool | str = True
     checked: bool = True
     brief: bool = False
 
@@ -226,6 +229,7 @@ KSERVE = Entry(
     payloads.V2_BINARY,
     True,
     "kserve",
+    two_workers="its worker processes want the model pickled, which an ONNX session cannot be",
 )
 MLFLOW = Entry(
     "mlflow", "MLflow's server", _mlflow, "/health", payloads.MLFLOW, environment="mlflow"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -220,8 +219,3 @@ def http_wires(dialect: Dialect, model: str, n: int) -> MakeWire:
 def grpc_wires(model: str, n: int) -> MakeWire:
     messages = [grpc_message(model, x) for x in batches(n)]
     return lambda k: Grpc(GRPC_PATH, messages, first=k)
-
-
-def grpc_frame(message: bytes) -> bytes:
-    """A message as gRPC sends it: not compressed, its length, itself."""
-    return b"\x00" + struct.pack(">I", len(message)) + message

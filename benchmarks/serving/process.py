@@ -91,10 +91,6 @@ class Server:
         lines = self._output.read_text(errors="replace").split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing")
 
-    @property
-    def alive(self) -> bool:
-        return self._warden.poll() is None
-
     def pids(self) -> list[int]:
         return list(descendants(self._warden.pid))
 

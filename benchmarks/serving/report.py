@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from benchmarks.serving import load, payloads, tables
 from benchmarks.serving.catalogue import NOOP, OURS
-from benchmarks.serving.measure import HEADLINE, Outcome
 from benchmarks.serving.models import MLP
+from benchmarks.serving.plan import HEADLINE, Outcome
 from benchmarks.serving.process import Server, free_port
 from benchmarks.serving.stats import middle
 from rich.console import Console

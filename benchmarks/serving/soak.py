@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.serving import catalogue, load, measure, models, ours, stats
-from benchmarks.serving.measure import HEADLINE, Running
+from benchmarks.serving.measure import Running
 from benchmarks.serving.payloads import Payload
+from benchmarks.serving.plan import HEADLINE
 from rich.console import Console
 from rich.table import Table
 

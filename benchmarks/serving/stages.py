@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from benchmarks.serving import catalogue, load, measure, models, ours, report
 from benchmarks.serving.payloads import Payload
+from benchmarks.serving.plan import HEADLINE
 from benchmarks.serving.process import ROOT, pin
 from rich.console import Console
 from rich.table import Table
@@ -119,7 +120,7 @@ def main() -> int:
     parser.add_argument("--model", choices=(models.MLP, models.GBM), default=models.MLP)
     parser.add_argument("--kind", choices=("json", "binary", "grpc"), default="json")
     parser.add_argument("--rows", type=int, default=1)
-    parser.add_argument("--connections", type=int, default=measure.HEADLINE)
+    parser.add_argument("--connections", type=int, default=HEADLINE)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--functions", type=int, default=25, help="how many to show")
     parser.add_argument("--lines", type=int, default=0, help="how many to show")

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from benchmarks.serving import ours
 from benchmarks.serving.catalogue import NOOP, OURS
-from benchmarks.serving.measure import CONNECTIONS, HEADLINE, LIMIT_MS, RATES, Cell, Outcome
 from benchmarks.serving.models import GBM, MLP, TITLES
+from benchmarks.serving.plan import CONNECTIONS, HEADLINE, LIMIT_MS, RATES, Cell, Outcome
 from benchmarks.serving.stats import Sample, middle, ratio, spread
 
 FORMS = tuple(f"{OURS.name}-{form}" for form in ours.FORMS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.serving import measure, report, stats, tables
-from benchmarks.serving.measure import Absent, Outcome, Result
+from benchmarks.serving.plan import Absent, Outcome, Result
 from benchmarks.serving.stats import Sample
 from hypothesis import given
 from hypothesis import strategies as st

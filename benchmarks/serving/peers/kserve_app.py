@@ -6,10 +6,22 @@ import uuid
 
 import numpy as np
 import onnxruntime as ort
+import uvicorn
+from grpc.aio._server import Server
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 
 NAME, FILE = os.environ["MODEL_NAME"], os.environ["MODEL_FILE"]
 FEED, OUTPUT = os.environ["MODEL_FEED"], os.environ["MODEL_OUTPUT"]
+
+
+# it listens on every address and has no setting for it: a benchmark stays on its machine
+_config, _add_port = uvicorn.Config.__init__, Server.add_insecure_port
+uvicorn.Config.__init__ = lambda self, app, **given: _config(
+    self, app, **{**given, "host": "127.0.0.1"}
+)
+Server.add_insecure_port = lambda self, address: _add_port(
+    self, f"127.0.0.1:{address.rpartition(':')[2]}"
+)
 
 
 class OnnxModel(Model):
@@ -23,14 +35,6 @@ class OnnxModel(Model):
         self.session = ort.InferenceSession(FILE, options, ["CPUExecutionProvider"])
         self.ready = True
         return self.ready
-
-    def __getstate__(self):
-        # its worker processes get the model pickled, and a session cannot be
-        return {key: value for key, value in self.__dict__.items() if key != "session"}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self.load()
 
     async def predict(self, payload, headers=None, response_headers=None):
         if not isinstance(payload, InferRequest):
@@ -52,5 +56,6 @@ if __name__ == "__main__":
         enable_latency_logging=False,
         access_log_format=None,
     )
-    logging.getLogger("kserve").setLevel(logging.WARNING)  # not a line for every gRPC call
+    for name in ("kserve", "kserve.trace", "uvicorn.access"):  # four lines for every request
+        logging.getLogger(name).setLevel(logging.WARNING)
     server.start([OnnxModel()])
