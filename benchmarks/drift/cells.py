@@ -47,8 +47,8 @@ class Plan(NamedTuple):
 
 QUICK = Plan("quick", 0.4, 40.0, (10_000, 100_000), (1, 30, 300), (200, 1_000, 10_000),
              (0.5,), 2.0, big=False)  # fmt: skip
-FULL = Plan("full", 5.0, 400.0, (10_000, 100_000, 1_000_000), (1, 30, 300),
-            (200, 1_000, 10_000, 100_000), (0.3, 0.5, 1.0), 40.0, big=True)  # fmt: skip
+FULL = Plan("full", 3.0, 400.0, (10_000, 100_000, 1_000_000), (1, 30, 300),
+            (200, 1_000, 10_000, 100_000), (0.3, 0.5, 1.0), 20.0, big=True)  # fmt: skip
 
 
 def run(plan: Plan, only: list[str], folder: Path, tell: Callable[[str], None]) -> Found:

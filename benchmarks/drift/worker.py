@@ -10,11 +10,11 @@ its defaults, and a score that rises with its certainty, for thresholds that are
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,8 +218,14 @@ def files(tool: str, job: dict[str, Any]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
-        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "mib": peak(),
     }
+
+
+def peak() -> float:
+    """MiB at most so far. (getrusage's figure is inherited from the process that started us.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def drawn(job: dict[str, Any], seed: int) -> np.ndarray:
@@ -272,9 +278,14 @@ def main() -> None:
     tool = sys.argv[1]
     answers = sys.stdout
     sys.stdout = sys.stderr  # what a library prints is no answer
+    warm = False
     for line in sys.stdin:
         job = json.loads(line)
         try:
+            if job["kind"] == "windows" and not warm:
+                some = np.random.default_rng(0).normal(size=(400, 2))
+                TOOLS[tool][0](some, {"rows": 100, "features": 2})(some[:100])  # its imports
+                warm = True
             answer = {"files": files, "windows": windows}[job["kind"]](tool, job)
         except Exception as error:  # noqa: BLE001 - a tool's failure is a result to be shown
             answer = {"error": f"{type(error).__name__}: {error}"[:200]}
