@@ -107,3 +107,36 @@ def test_wrong_labels_are_refused_as_a_whole(tmp_path: Path, text: str, says: st
     with pytest.raises(BadInput) as caught:
         labels(tmp_path, text)
     assert says in caught.value.line()
+
+
+def test_drift_prints_json_and_markdown(
+    tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["drift", *map(str, tables), "--no-joint", "--tests", "wasserstein,js"]
+    assert cli.run([*words, "--format", "md"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("**fail**: 1 of 2 columns moved: moved")
+    assert "| moved | yes |" in printed
+    assert cli.run([*words, "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [t["test"] for t in found["columns"][0]["tests"]] == ["wasserstein", "js"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--tests", "kstest"], "--tests names no such test"),
+        (["--by", "nowhere"], "no column 'nowhere'"),
+        (["--prediction", "moved", "--label", "nowhere"], "no column 'nowhere'"),
+        (["--alpha", "2"], "alpha is a probability"),
+        (["--format", "xml"], "xml"),
+    ],
+)
+def test_what_drift_cannot_do_is_one_line(
+    tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert cli.run(["drift", *map(str, tables), *words]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ")
+    assert says in told
+    assert "\n" not in told
