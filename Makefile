@@ -64,6 +64,10 @@ bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 bench-rollout: .venv/.dev ## How often rollouts decide wrongly, how soon, and beside other rules
 	@$(BIN)/python -m benchmarks.rollout $(BENCH)
 
+.PHONY: bench-tick
+bench-tick: .venv/.dev ## What a turn of the loop costs with 100 models in rollout
+	$(BIN)/python benchmarks/tick.py $(BENCH)
+
 # BENCH="--quick": see `make bench-serving BENCH=--help`
 .PHONY: bench-serving
 bench-serving: .venv/.dev ## Our server beside FastAPI, MLServer, KServe, BentoML, ... in one run
