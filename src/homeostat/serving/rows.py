@@ -5,7 +5,6 @@ Every function raises BadInput with a sentence that says what was expected, or T
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,11 +40,8 @@ class Rows:
         self.id, self.n = id, n
         self.flat, self.width, self.columns = flat, width, columns
 
-    def matrix(
-        self, inputs: tuple[str, ...], order: tuple[str, ...]
-    ) -> list[float] | NDArray[np.float32]:
-        """Flat values (n x d) or a matrix (n, d), in the order of `inputs`; `order`: what
-        positions mean."""
+    def matrix(self, inputs: tuple[str, ...], order: tuple[str, ...]) -> list[float]:
+        """Flat values (n x d) in the order of `inputs`; `order`: what positions mean."""
         if self.flat is not None:
             if self.width != len(order):
                 raise BadInput(
@@ -54,7 +50,7 @@ class Rows:
                     found=str(self.width),
                 )
             if inputs == order:
-                return self.flat if self.n == 1 else packed(self.flat).reshape(self.n, self.width)
+                return self.flat
             return self._picked({name: i for i, name in enumerate(order)}, inputs)
         assert self.columns is not None
         missing = [name for name in inputs if name not in self.columns]
@@ -114,16 +110,6 @@ class Rows:
                 raise BadInput(
                     "unknown features", expected=some(sorted(known)), found=some(unknown)
                 )
-
-
-def packed(flat: Sequence[float]) -> NDArray[np.float32]:
-    """Numbers as float32, what does not fit as infinite. `struct` takes a third of the time that
-    NumPy takes to look at each of them."""
-    try:
-        return np.frombuffer(struct.pack(f"{len(flat)}f", *flat), np.float32)
-    except OverflowError:
-        with np.errstate(over="ignore"):
-            return np.array(flat, np.float32)
 
 
 def check_id(id: str | None) -> None:
