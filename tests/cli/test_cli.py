@@ -59,6 +59,7 @@ def test_the_command_line_alone_imports_nothing_heavy() -> None:
         (["run", "--from", "trane"], "'trane' is not one of 'ingest'"),
         (["stage", "train"], "--run"),
         (["up", "--port", "99999"], "65535"),
+        (["serve", "--grpc-port", "99999"], "65535"),
         (["demo", "--act", "recover"], "did you mean `recovery`?"),
         (["labels", "import"], "FILE"),
     ],

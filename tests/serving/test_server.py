@@ -102,6 +102,8 @@ def test_the_server_tells_about_itself(one: Plane) -> None:
     ("method", "path", "status", "said"),
     [
         ("GET", "/nowhere", 404, "no such path"),
+        ("GET", "/v2/models/m%2Fready", 404, "no model 'm%2Fready'"),
+        ("POST", "/v2/repository/models/other/unload", 404, "no model 'other'"),
         ("GET", "/v1/models/other", 404, "no model 'other'; expected one of: m"),
         ("POST", "/v1/models/other:predict", 404, "no model 'other'"),
         ("POST", "/v2/models/other/infer", 404, "no model 'other'"),

@@ -24,6 +24,7 @@ from homeostat.serving.segment import frame
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 _V1 = re.compile(r"/v1/models/([^/:]+)(?::(predict|explain)|/(labels))?")
 _V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")
+_HIDDEN = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
 _REPOSITORY = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 _encode = msgspec.json.Encoder().encode
 
@@ -226,5 +227,6 @@ def _path(target: bytes) -> str:
     text = target.decode("latin-1").partition("?")[0].partition("#")[0]
     if text.startswith(("http://", "https://")):
         text = "/" + text.split("://", 1)[1].partition("/")[2]
-    path = unquote(text)
+    # what hides a slash or an end of text is no path of ours, and is shown as it came
+    path = text if _HIDDEN.search(text) else unquote(text)
     return path.rstrip("/") if len(path) > 1 else path

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 POLL = 0.05
 """Seconds between looks at the route files."""
+HANDSHAKE = 10.0
+"""Seconds that a client has to agree on TLS."""
 DRAIN = 10.0
 """Seconds that requests in flight have to end after SIGTERM."""
 
@@ -120,6 +122,7 @@ class Worker:
             sock=listener,
             backlog=1024,
             ssl=tls.context() if tls is not None else None,
+            ssl_handshake_timeout=HANDSHAKE if tls is not None else None,
         )
         self._accepting = True
         gc.collect()
