@@ -14,12 +14,12 @@ from google.protobuf.message import DecodeError
 from homeostat.core.errors import BadInput, HomeostatError, Unavailable
 from homeostat.serving import metadata, oip, repository
 from homeostat.serving.address import Tls
-from homeostat.serving.codec import OUTPUT
+from homeostat.serving.codec import Outputs
 from homeostat.serving.counters import Counters
 from homeostat.serving.grpc_codec import read_tensors, write_tensors
 from homeostat.serving.intake import Body, Intake, status_of
 from homeostat.serving.jobs import Answer, Job
-from homeostat.serving.requests import outputs_of
+from homeostat.serving.requests import output_names, outputs_of
 from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
 
@@ -55,7 +55,8 @@ class Call:
         self._message, self._context, self._ended, self._max_rows = message, context, ended, rows
         self.started = perf_counter()
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._wanted = tuple(output.name for output in message.outputs) or None
+        wanted = tuple(output.name for output in message.outputs)
+        self._outputs = Outputs(wanted, frozenset()) if wanted else None
 
     @property
     def key(self) -> str | None:
@@ -85,10 +86,8 @@ class Call:
         return read_tensors(self._message, self._max_rows)
 
     def check(self, model: LoadedModel) -> None:
-        there = (OUTPUT, *(field.name for field in model.results))
-        for name in self._wanted or ():
-            if name not in there:
-                raise BadInput("no such output", expected=", ".join(there), found=repr(name))
+        if self._outputs is not None:
+            self._outputs.check(output_names(model))
 
     def answer(self, job: Job, answer: Answer) -> None:
         self._ended(200)
@@ -98,7 +97,7 @@ class Call:
             job.served.model,
             answer.version,
             job.id,
-            outputs_of(job.model, answer, self._wanted),
+            outputs_of(job.model, answer, self._outputs),
             raw=bool(self._message.raw_input_contents),
             explore=answer.explore,
         )

@@ -89,7 +89,7 @@ class RequestV2(_Request):
 
     def check(self, model: LoadedModel) -> None:
         if self._outputs is not None:
-            self._outputs.check((OUTPUT, *(field.name for field in model.results)))
+            self._outputs.check(output_names(model))
 
     def answer(self, job: Job, answer: Answer) -> None:
         prefix = job.served.prefixes[answer.version]
@@ -97,7 +97,7 @@ class RequestV2(_Request):
             self._exchange.send(200, write_v2(prefix, job.id, answer.scores, answer.explore))
             return
         outputs = self._outputs or _EVERYTHING
-        tensors = outputs_of(job.model, answer, outputs.names)
+        tensors = outputs_of(job.model, answer, outputs)
         body, length = write_v2_tensors(prefix, job.id, tensors, outputs, answer.explore)
         if length is None:
             self._exchange.send(200, body)
@@ -106,9 +106,16 @@ class RequestV2(_Request):
             self._exchange.send(200, body, BINARY, extra)
 
 
-def outputs_of(model: LoadedModel, answer: Answer, names: tuple[str, ...] | None) -> list[Tensor]:
-    """The output tensors by name, in the order they were asked for."""
+def output_names(model: LoadedModel) -> tuple[str, ...]:
+    """The outputs that a version gives: the score, and what it has beside it."""
+    return (OUTPUT, *(field.name for field in model.results))
+
+
+def outputs_of(model: LoadedModel, answer: Answer, wanted: Outputs | None) -> list[Tensor]:
+    """The output tensors that are wanted, in the order they were asked for."""
     there = {OUTPUT: Tensor(OUTPUT, "FP32", answer.array)}
     for field in model.results:
         there[field.name] = Tensor(field.name, field.datatype, answer.results[field.name])
-    return list(there.values()) if names is None else [there[name] for name in names]
+    if wanted is None or wanted.names is None:
+        return list(there.values())
+    return [there[name] for name in wanted.names]
