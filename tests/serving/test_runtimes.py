@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from homeostat.core.errors import Damaged, Refused
-from homeostat.core.route import Servable
+from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Format, Manifest, file_digest
 from homeostat.serving.runtime import SCORE, load
+
+from .conftest import Plane, wait_for
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(500, 3)).astype(np.float32)
@@ -47,6 +49,7 @@ def with_pyfunc(folder: Path, model: Any, **more: Any) -> Servable:
     return servable(folder, "model", "pyfunc", **more)
 
 
+@pytest.mark.slow
 def test_what_can_run_code_is_refused_unless_it_is_opted_into(tmp_path: Path) -> None:
     made, model = with_skops(tmp_path)
     with pytest.raises(Refused, match=r"serving.formats: \[onnx, skops\]"):
@@ -55,6 +58,7 @@ def test_what_can_run_code_is_refused_unless_it_is_opted_into(tmp_path: Path) ->
     assert loaded.score(X) == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_skops_file_with_types_of_other_packages_is_refused(tmp_path: Path) -> None:
     from skops import io
 
@@ -107,6 +111,7 @@ def test_a_folder_in_which_one_file_was_touched_is_refused(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_tree_ensemble_scores_large_batches_as_it_scores_single_rows(tmp_path: Path) -> None:
     from lightgbm import LGBMClassifier
 
@@ -124,3 +129,37 @@ def test_a_tree_ensemble_scores_large_batches_as_it_scores_single_rows(tmp_path:
     one_by_one = np.concatenate([loaded.score(X[k : k + 1]) for k in range(len(X))])
     assert together.tolist() == one_by_one.tolist()
     assert together == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_trusted_model_answers_beside_the_event_loop_and_its_failures_are_its_own(
+    served: Plane,
+) -> None:
+    folder = served.home / "models" / "1"
+    folder.mkdir(parents=True)
+    made, model = with_skops(folder)
+    served.plane.publish(Route("m", 1, made))
+    served.start(formats=("onnx", "skops"))
+    ready = "/v2/models/m/ready"  # scikit-learn takes its time to be imported
+    wait_for(lambda: served.client.get(ready).is_success, "the model", seconds=60)
+    predict = "/v1/models/m:predict"
+    rows = X[:40].tolist()
+    answers = [served.client.post(predict, json={"instances": [row]}).json() for row in rows]
+    together = served.client.post(predict, json={"instances": rows}).json()["predictions"]
+    expected = pytest.approx(model.predict_proba(X[:40])[:, 1], abs=1e-6)
+    assert [answer["predictions"][0] for answer in answers] == expected
+    assert together == expected
+    assert served.client.post(predict, json={"instances": [[1, 2]]}).status_code == 400
+
+
+@pytest.mark.slow
+def test_a_format_that_is_not_trusted_is_reported_and_serves_nobody(served: Plane) -> None:
+    folder = served.home / "models" / "1"
+    folder.mkdir(parents=True)
+    made, _ = with_skops(folder)
+    served.plane.publish(Route("m", 1, made))
+    served.start()
+    wait_for(lambda: served.plane.observed("m").failures, "the report")
+    assert "may run code of their own" in served.plane.observed("m").failures["1"]
+    asked = {"instances": [[1, 2, 3]]}
+    assert served.client.post("/v1/models/m:predict", json=asked).status_code == 503

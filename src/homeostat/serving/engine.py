@@ -117,28 +117,36 @@ class Engine:
 
     def _flush(self) -> None:
         self._scheduled = False
-        pending, self._pending = self._pending, {}
-        for key, jobs in pending.items():
-            model = jobs[0].model
-            if model in self._busy:  # what comes meanwhile makes the next batch
-                self._pending[key] = jobs
-                continue
-            aside = model.aside or model.pace.slow
-            limit = MOST if aside else model.pace.limit
-            jobs, rest = _split(jobs, limit)
-            if rest:
-                self._pending[key] = rest
+        try:
+            for key in list(self._pending):
+                self._take(key)
+        finally:
+            # what waits for a slow run is woken by its end
+            if any(jobs[0].model not in self._busy for jobs in self._pending.values()):
                 self._wake()
-            # of the processor, not the clock: that others want it too says nothing of the model
-            began = thread_time()
-            started = jobs[0].served.used = perf_counter()
-            jobs, x = self._ready(model, self._timely(jobs, started))
-            if jobs and aside:
-                self._run_aside(model, jobs, x)
-            elif jobs:
-                rows = sum(job.n for job in jobs)
-                self._conclude(jobs, x, attempt(model, x))
-                model.pace.ran(rows, thread_time() - began)
+
+    def _take(self, key: int) -> None:
+        """The next batch of those that share an assignment."""
+        jobs = self._pending[key]
+        model = jobs[0].model
+        if model in self._busy:  # what comes meanwhile makes the next batch
+            return
+        aside = model.aside or model.pace.slow
+        jobs, rest = _split(jobs, MOST if aside else model.pace.limit)
+        if rest:
+            self._pending[key] = rest
+        else:
+            del self._pending[key]
+        # of the processor, not the clock: that others want it too says nothing of the model
+        began = thread_time()
+        jobs[0].served.used = now = perf_counter()
+        jobs, x = self._ready(model, self._timely(jobs, now))
+        if jobs and aside:
+            self._run_aside(model, jobs, x)
+        elif jobs:
+            rows = sum(job.n for job in jobs)
+            self._conclude(jobs, x, attempt(model, x))
+            model.pace.ran(rows, thread_time() - began)
 
     def _timely(self, jobs: list[Job], now: float) -> list[Job]:
         """Those whose deadline has not passed; the others are refused."""
@@ -185,8 +193,11 @@ class Engine:
                 self._fail(jobs[0], x, str(outcome), None)
                 return
             for job in jobs:  # which of them spoils the batch?
-                rows = self._ready(job.model, [job])[1]
-                self._conclude([job], rows, attempt(job.model, rows))
+                model, rows = job.model, self._ready(job.model, [job])[1]
+                if model.aside or model.pace.slow:
+                    self._run_aside(model, [job], rows)
+                else:
+                    self._conclude([job], rows, attempt(model, rows))
             return
         scores, results = outcome
         if finite(scores):
