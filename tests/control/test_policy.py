@@ -217,6 +217,20 @@ def test_of_several_candidates_the_newest_is_rolled_out() -> None:
     assert (started.candidate, started.champion) == ("3", "1")
 
 
+@pytest.mark.parametrize("wanted", ["refuse", "warn"])
+def test_a_rollout_that_cannot_decide_is_refused_with_the_reason_or_marked(wanted: str) -> None:
+    plan = msgspec.structs.replace(project().rollout, preflight=wanted)
+    declared = msgspec.structs.replace(project(), rollout=plan)
+    hopeless = Verdict("preflight", Outcome.FAIL, "preflight: needs 40d -> a margin of 1", n=9)
+    state = harmed(candidates=("2",))
+    event, *_ = policy.candidates(state, declared, [version("2")], NOW, hopeless)
+    if wanted == "refuse":
+        assert event == CandidateDropped("2", hopeless.sentence)
+    else:
+        assert isinstance(event, Started)
+        assert event.preflight == hopeless
+
+
 def test_a_candidate_waits_while_another_is_rolled_out() -> None:
     state = harmed(candidates=("2",))
     for event in policy.candidates(state, project(), [version("2")], NOW):

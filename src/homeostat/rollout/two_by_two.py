@@ -22,8 +22,8 @@ from homeostat.rollout.sequences import NOTHING, Bounds
 Array = NDArray[np.float64]
 GROWTH = 0.08
 """A block is this part of the requests before it: early ones are single requests."""
-GRID = 25
-STEPS = 32
+GRID = 12
+STEPS = 28
 
 
 class Blocks(NamedTuple):
@@ -90,7 +90,7 @@ def _last_rejected(blocks: Blocks, far: float, point: float, alpha: float, *, ab
     """The bound nearest to the estimate that is rejected, on grids that become finer."""
     goal = math.log(1 / alpha)
     rejected, open_ = far, point
-    for _ in range(3):
+    for _ in range(4):
         # nearer to the estimate more densely: that is where the bound lies
         grid = open_ + (rejected - open_) * np.linspace(0, 1, GRID + 2)[1:-1] ** 2
         wealth = log_wealth(blocks, grid[:, None], above=above)[:, -1]
