@@ -59,7 +59,8 @@ def render(totals: Totals, gauges: Iterable[Gauge]) -> bytes:
     for field, (name, text) in _PLAIN.items():
         lines += [*_head(name, "counter", text), f"{name} {totals.globals[field]}"]
     done = ("answered", "shed", "failed")
-    under_way = totals.globals["requests"] - sum(totals.globals[name] for name in done)
+    # the words of a worker that counts meanwhile are not all of one moment
+    under_way = max(0, totals.globals["requests"] - sum(totals.globals[name] for name in done))
     name = "homeostat_requests_in_flight"
     lines += [*_head(name, "gauge", "Requests taken in and not ended yet."), f"{name} {under_way}"]
     lines += _shown(gauges)
