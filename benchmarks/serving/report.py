@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -177,26 +178,22 @@ def chart(found: Outcome) -> str:
 
 def cross_check() -> str:
     """The no-op handler under wrk and under our generator, one after the other."""
-    wires = payloads.http_wires(payloads.V2, MLP, 1)
     port = free_port()
-    output = Path(os.devnull)
+    body, _ = payloads.v2_json(payloads.batches(1)[0])
+    lua = (
+        f"wrk.method='POST'; wrk.body=[[{body.decode()}]]; "
+        "wrk.headers['content-type']='application/json'"
+    )
     command = [sys.executable, "-m", "benchmarks.serving.noop", "--port", str(port)]
-    server = Server(command, port, "/", output, cores=frozenset({0}))
+    server = Server(command, port, "/", Path(os.devnull), cores=frozenset({0}))
     try:
-        ours = load.closed(port, wires, HEADLINE, 2.0).rate
-        request = payloads.http_request(payloads.V2, MLP, payloads.batches(1)[0])
-        body = request.partition(b"\r\n\r\n")[2].decode()
-        script = Path("/tmp") / f"bench-wrk-{os.getpid()}.lua"
-        script.write_text(
-            f"wrk.method='POST'; wrk.body=[[{body}]]; "
-            "wrk.headers['content-type']='application/json'"
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/v2/models/mlp/infer"
-            command = ["wrk", "-t1", f"-c{HEADLINE}", "-d2s", "-s", str(script), url]
-            said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        finally:
-            script.unlink()
+        ours = load.closed(port, payloads.http_wires(payloads.V2, MLP, 1), HEADLINE, 2.0).rate
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(lua)
+            script.flush()
+            url = f"http://127.0.0.1:{port}/v2/models/{MLP}/infer"
+            words = ["wrk", "-t1", f"-c{HEADLINE}", "-d2s", "-s", script.name, url]
+            said = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
     finally:
         server.stop()
     line = next(line for line in said.stdout.splitlines() if "Requests/sec" in line)
