@@ -20,6 +20,7 @@ from homeostat.rollout.dossier.model import (
     Point,
 )
 from homeostat.rollout.dossier.why import held_by, name, plainly, spell, would_change
+from homeostat.rollout.evidence import spent
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import Phase, Rollout
 from homeostat.rollout.spec import RolloutSpec
@@ -140,6 +141,7 @@ def _guard(
         if whole is not None:
             verdicts = tuple(p for v in verdicts if v.check == whole for p in v.parts)
         path += [_point(look, v) for v in verdicts if v.check == last.check]
+    alpha = spent(plan)[whole or last.check]
     return Guard(
         version=version,
         name=whole or last.check,
@@ -151,8 +153,8 @@ def _guard(
         low=last.low,
         high=last.high,
         threshold=last.threshold,
-        alpha_promote=plan.alpha,
-        alpha_roll_back=plan.alpha / max(len(plan.guards.names()), 1),
+        alpha_promote=alpha.promotion,
+        alpha_roll_back=alpha.rollback,
         would_change=would_change(last),
         path=tuple(path),
     )

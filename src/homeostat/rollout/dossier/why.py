@@ -11,16 +11,21 @@ from homeostat.rollout.decide import baked, every_guard_passes, overdue, why
 from homeostat.rollout.experiment import WINNER
 from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
+from homeostat.rollout.sufficiency import ROUTER
 
 RATIOS = ("latency_p99",)
-"""Guards whose figure is a ratio, with the limit itself for what is harmless; of the others the
-figure is a difference, and harmless is zero."""
+"""Guards whose figure is a ratio; of the others it is a difference."""
+LIMITED = (*RATIOS, "bias")
+"""Guards for which all that is tolerated is harmless; for the others only zero is."""
 
 
 def would_change(verdict: Verdict) -> str:
     """What would have let one guard come out otherwise, on the same evidence or on more of it."""
     limit, harmless = tolerated(verdict.check), _harmless(verdict)
     low, high, threshold = verdict.low, verdict.high, verdict.threshold
+    if verdict.check == ROUTER:
+        fine = "The requests are split as declared." if verdict.passed else ""
+        return fine or "The router has to be mended: with its split no comparison can be trusted."
     if not verdict.n:
         return "Nothing was measured: it needs requests, and for quality their labels."
     match verdict.outcome:
@@ -46,7 +51,7 @@ def tolerated(check: str) -> str:
 
 
 def _harmless(verdict: Verdict) -> float | None:
-    return verdict.threshold if verdict.check in RATIOS else 0.0
+    return verdict.threshold if verdict.check in LIMITED else 0.0
 
 
 def number(value: float | None) -> str:

@@ -223,7 +223,7 @@ def _reached(world: World) -> bool:
     """A good candidate went all the way since it is calm, and is what answers; an experiment,
     in which a good one need not be better, has ended."""
     ended = world.observer.ended[world.calm_from :]
-    if _experiments(world) and ended and world.observer.live is None:
+    if _experiments(world) and ended:
         return world.settled
     return any(how == "promoted" and world.good(name) for _, name, how in ended) and world.settled
 
