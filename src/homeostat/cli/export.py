@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from homeostat.cli.files import write_text
 from homeostat.cli.output import JsonFlag, document, say, settings
 from homeostat.core.errors import BadInput, Unavailable
 
@@ -27,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     )
     group.command("prometheus")(prometheus)
     group.command("grafana")(grafana)
-    app.add_typer(group)
+    app.add_typer(group, name="export")
 
 
 def prometheus(
@@ -89,6 +88,8 @@ def grafana(
 
 def _write(out: Path, files: dict[str, str], as_json: bool, following: str) -> None:
     """All of them or, when one is somebody else's, none."""
+    from homeostat.cli.files import write_text
+
     for name in files:
         path = out / name
         if path.exists() and OURS not in path.read_text(encoding="utf-8", errors="replace"):
