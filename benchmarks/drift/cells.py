@@ -277,7 +277,7 @@ def _real(
 
 
 def _streams() -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Card transactions, quiet as they are and with amounts a quarter higher from window 11 on;
+    """Card transactions, quiet as they are and with amounts half higher from window 11 on;
     and an electricity market, which drifts."""
     made = []
     path = SHARED / "transactions.parquet"
@@ -292,9 +292,9 @@ def _streams() -> list[tuple[str, np.ndarray, np.ndarray]]:
         reference, rest = rows[:67_000], rows[67_000:]
         quiet = rest[: 60 * 9_500].reshape(60, 9_500, 4)
         moved = quiet[:20].copy()
-        moved[10:, :, 0] *= 1.25
+        moved[10:, :, 0] *= 1.5
         made.append(("card transactions, a day each", reference, quiet))
-        made.append(("the same, amounts +25 % from day 11 on", reference, moved))
+        made.append(("the same, amounts +50 % from day 11 on", reference, moved))
     path = SHARED / "elec.csv.gz"
     if path.exists():
         market = pl.read_csv(path).drop("period", "class").cast(pl.Float64).to_numpy()
