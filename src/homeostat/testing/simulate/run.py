@@ -21,8 +21,9 @@ CHAOS = 10
 """Steps in which anything may happen."""
 CALM = 40
 """Steps within which a world that obeys must have taken a good candidate to 100 %."""
-UNDECIDED = 70
-"""The same for an experiment, which may have no winner: it has to end by its deadline."""
+UNDECIDED = 130
+"""The same for an experiment, which may have no winner: it has to end by its deadline, after one
+that was under way has ended by its own."""
 ALONE = 150
 """The same when nobody helps: the loop has to notice, retrain and roll out by itself."""
 COMMANDS = ("install",) * 5 + ("approve",) * 3 + ("resume",) * 2 + ("pause", "promote", "abort")
