@@ -13,6 +13,7 @@ from markupsafe import Markup
 from homeostat.rollout.dossier import charts
 from homeostat.rollout.dossier.model import Dossier, Guard
 from homeostat.rollout.dossier.why import name, number, spell, tolerated
+from homeostat.rollout.sufficiency import ROUTER
 
 FORMATS = ("md", "json", "html")
 WORDS = {"pass": "passes", "inconclusive": "open", "error": "error", "fail": "fails"}
@@ -26,12 +27,13 @@ def render(found: Dossier, form: str) -> str:
             encoded = msgspec.json.encode(found, enc_hook=str)
             return msgspec.json.format(encoded, indent=2).decode() + "\n"
         case "html":
-            drawn = {id(g): charts.guard(g, found.began, _end(found)) for g in found.guards}
+            bounded = [g for g in found.guards if _bounded(g)]
+            drawn = {id(g): charts.guard(g, found.began, _end(found)) for g in bounded}
             return _fill(
                 "dossier.html.j2",
                 d=found,
                 exposure=Markup(charts.exposure(found)),
-                drawn=lambda g: Markup(drawn[id(g)] or ""),
+                drawn=lambda g: Markup(drawn.get(id(g)) or ""),
             )
         case "md":
             return _fill("dossier.md.j2", d=found)
@@ -52,7 +54,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"parts": _parts, "candidates_answered": _candidates_answered}
+    made.globals |= {
+        "parts": _parts,
+        "candidates_answered": _candidates_answered,
+        "bounded": _bounded,
+    }
     made.filters |= {
         "number": number,
         "when": lambda at: f"{at:%Y-%m-%d %H:%M}",
@@ -86,3 +92,8 @@ def _parts(found: Dossier) -> list[str]:
 
 def _candidates_answered(found: Dossier) -> int:
     return sum((found.answered or {}).get(v, 0) for v in found.candidates)
+
+
+def _bounded(guard: Guard) -> bool:
+    """Whether its figure is a harm with bounds; the router's is a share, told in its sentence."""
+    return guard.name != ROUTER
