@@ -69,7 +69,13 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
         return [*events, *_begin(rollout, left, now)]
     better = {v: found for v, found in left.items() if _better(rollout, found)}
     asked = rollout.phase is Phase.WAITING_APPROVAL
-    if better and not (asked and late) and (late or _all_told(rollout, better, left, now)):
+    answered = rollout.step >= 0  # nobody wins from the shadow, however late it is
+    if (
+        answered
+        and better
+        and not (asked and late)
+        and (late or _all_told(rollout, better, left, now))
+    ):
         return [*events, *_win(rollout, better)]
     if late:
         first = next(iter(left.values()))
