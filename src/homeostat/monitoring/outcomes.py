@@ -8,14 +8,18 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from homeostat.core.metrics import measure, wilson
+from homeostat.core.metrics import wilson
 from homeostat.monitoring.estimate.calibrate import isotonic
 from homeostat.monitoring.estimate.labelshift import EDGE, adjusted
 
 Floats = NDArray[np.float64]
 
 LEAST = 30
+GROUPS = 4
+"""Rows are compared in so many groups of ascending score, each with an equal share of the positives
+that the scores announce: where few are positive, bins of equal size would each hold a handful."""
 OFF = 0.2
 """Scores mean something else when the calibration error is shown to be more than this share of
 the rarer class: 0.1 where half are positive, 0.002 where one in a hundred is."""
@@ -29,8 +33,9 @@ class Outcomes(msgspec.Struct, frozen=True):
 
     n: how many. coverage: labels that are there over those that may be there by now. rate, low,
     high: share of positives with its interval, expected: on the test set. residual: mean of label
-    minus what the score meant on the test set. error: calibration error against that, error_low
-    its lower bound; mixed_low the same once the new mix of the classes is allowed for (Bayes).
+    minus what the score meant on the test set. error: calibration error against that over GROUPS
+    groups, error_low its lower bound; mixed_low the same once the new mix of the classes is allowed
+    for (Bayes).
     """
 
     n: int
@@ -65,8 +70,9 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What a version's scores meant on its test set."""
+    """What a version's scores meant on its test set of `rows` rows."""
 
+    rows: int
     rate: float
     probability: Callable[[Floats], Floats]
 
@@ -75,7 +81,7 @@ class Meaning(msgspec.Struct, frozen=True):
         """None where the test rows have one class only. score, label: (n,)."""
         if not 0 < label.sum() < label.size:
             return None
-        return cls(float(label.mean()), isotonic(score, label))
+        return cls(label.size, float(label.mean()), isotonic(score, label))
 
     def outcomes(
         self, score: Floats, label: Floats, propensity: Floats, *, confidence: float = 0.95
@@ -92,8 +98,8 @@ class Meaning(msgspec.Struct, frozen=True):
         rate = float(np.average(y, weights=1 / chance))
         low, high = wilson(rate, n, confidence)
         now = min(max(rate, EDGE), 1 - EDGE)
-        error, error_low = _error(y, p, confidence)
-        _, mixed_low = _error(y, adjusted(p, self.rate, now), confidence)
+        error, error_low = _error(y, p, self.rows, confidence)
+        _, mixed_low = _error(y, adjusted(p, self.rate, now), self.rows, confidence)
         return Outcomes(
             n=n,
             coverage=min(1.0, n / float(propensity.sum())),
@@ -108,7 +114,15 @@ class Meaning(msgspec.Struct, frozen=True):
         )
 
 
-def _error(label: Floats, p: Floats, confidence: float) -> tuple[float, float]:
-    found = measure(label, p, only=("calibration_error",), confidence=confidence)
-    error = found["calibration_error"]
-    return error.value or 0.0, error.low or 0.0
+def _error(label: Floats, p: Floats, tested: int, confidence: float) -> tuple[float, float]:
+    """-> calibration error and its lower bound (a normal one per group, Bonferroni over them).
+    tested: rows of the test set, on which p was learned: its own chance counts too."""
+    order = np.argsort(p, kind="stable")
+    p, label = p[order], label[order]
+    announced = np.cumsum(p)
+    group = np.minimum((announced - p) / announced[-1] * GROUPS, GROUPS - 1).astype(np.intp)
+    off = np.abs(np.bincount(group, label - p, GROUPS))
+    spread = np.sqrt(np.bincount(group, p * (1 - p), GROUPS) * (1 + p.size / tested))
+    z = norm.isf((1 - confidence) / 2 / GROUPS)
+    low = np.maximum(off - z * spread, 0.0)
+    return float(off.sum() / p.size), float(low.sum() / p.size)

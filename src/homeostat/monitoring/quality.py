@@ -36,7 +36,8 @@ class Harm(msgspec.Struct, frozen=True):
     @property
     def sentence(self) -> str:
         text = f"{self.metric} is {self.live:.3f}, was {self.baseline:.3f} when it was tested"
-        return text + f": a loss of {self.loss:.3f}, at least {max(0.0, self.low):.3f}"
+        least = f", at least {self.low:.3f}" if self.low > 0 else ""
+        return text + f": a loss of {self.loss:.3f}{least}"
 
 
 def live_quality(

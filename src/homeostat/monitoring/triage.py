@@ -6,7 +6,7 @@
 | no | yes | yes | - | concept: the same inputs have other outcomes |
 | no | yes | no | - | label shift: another mix of the classes |
 | no | no, but the share of positives has moved | - | no | label shift |
-| no | no | - | yes | covariate shift: other inputs, the same outcomes for them |
+| no | no | - | yes | covariate shift: other inputs, as far as labels tell |
 | no | labels do not tell | - | yes | moved, not yet explained |
 | no | no, or labels do not tell | - | no | nothing |
 
@@ -46,7 +46,7 @@ _MEANS = {
     Change.DATA: "a data break: what arrives is not what was meant",
     Change.CONCEPT: "a change of concept: the same inputs have other outcomes than before",
     Change.LABELS: "a label shift: the mix of the classes has changed, not how they look",
-    Change.COVARIATE: "a covariate shift: other inputs, with the same outcomes as before",
+    Change.COVARIATE: "a covariate shift: other inputs, and no sign of other outcomes for them",
     Change.MOVED: "the inputs have moved, and labels do not say yet whether outcomes have",
 }
 
@@ -70,7 +70,7 @@ def triage(
         kept = "with that mix the scores still mean what they meant"
         return Cause(Change.LABELS, (_rate(labels), kept, where))
     if shifted and labels is not None:
-        still = f"on {labels.n:,} final labels the scores still mean what they meant"
+        still = f"{labels.n:,} final labels do not show that the scores mean something else"
         return Cause(Change.COVARIATE, (where, still))
     return Cause(Change.MOVED, (where,)) if shifted else None
 
