@@ -225,7 +225,7 @@ def test_a_rollout_that_cannot_decide_is_refused_with_the_reason_or_marked(wante
     state = harmed(candidates=("2",))
     event, *_ = policy.candidates(state, declared, [version("2")], NOW, hopeless)
     if wanted == "refuse":
-        assert event == CandidateDropped("2", hopeless.sentence)
+        assert event == CandidateDropped("2", hopeless.sentence, hopeless, plan)
     else:
         assert isinstance(event, Started)
         assert event.preflight == hopeless

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,7 +11,9 @@ import msgspec
 import pytest
 
 from homeostat.control import commands, dossier
+from homeostat.control.model import CandidateDropped
 from homeostat.control.platform import Platform
+from homeostat.control.record import record
 from homeostat.core.duration import Duration
 from homeostat.core.errors import NotFound, Unavailable
 from homeostat.core.verdict import Outcome
@@ -216,3 +219,71 @@ def test_lengths_of_time_read_well() -> None:
     assert spell(timedelta(days=3, hours=4, minutes=9)) == "3 d 4 h"
     assert spell(timedelta(seconds=40)) == "40 s"
     assert spell(timedelta(0)) == "no time"
+
+
+# -- versions that were not rolled out -----------------------------------------------------------
+
+
+def hopeless(preflight: str = "refuse") -> World:
+    """A rollout of version 2 whose labels could only come after its end, wanted or not."""
+    plan = msgspec.structs.replace(PLAN, max_duration=Duration(seconds=1), preflight=preflight)
+    world = World(11, plan=plan)
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    world.traffic()
+    world.pass_time()
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    return world
+
+
+@pytest.mark.parametrize("named", ["2", None])
+def test_a_refused_version_has_a_dossier_with_the_figures_and_what_would_make_it_able(
+    named: str | None,
+) -> None:
+    found = dossier.explain(hopeless().platform, named)
+    assert (found.id, found.outcome, found.candidates) == ("version 2", "refused", ("2",))
+    assert found.decision.startswith("Version 2 was not rolled out against version 1: quality")
+    assert any("--force" in line for line in found.would_change)
+    assert found.preflight is not None
+    assert found.preflight.figure is not None
+    assert [p.check for p in found.preflight.parts] == ["quality"]
+    assert [o.version for o in found.origins] == ["2", "1"]
+    for form in FORMATS:
+        assert "quality needs about" in render(found, form)
+    assert "What would have made it able" in render(found, "md")
+    page = render(found, "html")
+    assert "Share of the requests" not in page
+    assert re.search(r"Version 2\s+against 1", page)
+
+
+def test_a_superseded_version_says_what_took_its_place_which_is_the_latest() -> None:
+    world = World(11, plan=PLAN)
+    for installed in (1, 2):
+        for _ in range(installed):
+            world.install(Skill(0, GOOD))
+        world.controllers[0].turn()
+    assert dossier.explain(world.platform).candidates == ("3",)
+    assert dossier.explain(world.platform, "3").id.startswith("rollout-")
+    found = dossier.explain(world.platform, "2")
+    assert found.outcome == "superseded"
+    assert "superseded by version 3" in found.decision
+    for form in FORMATS:
+        assert "superseded by version 3" in render(found, form)
+
+
+def test_a_rollout_shows_what_was_expected_before_it_started() -> None:
+    found = dossier.explain(hopeless("warn").platform)
+    assert found.id.startswith("rollout-")
+    assert found.preflight is not None
+    assert found.preflight.failed
+    for form in FORMATS:
+        assert found.preflight.sentence in html.unescape(render(found, form))
+
+
+def test_a_refusal_that_was_recorded_without_figures_is_told_all_the_same() -> None:
+    world = hopeless()
+    record(world.platform, [CandidateDropped("7", "preflight: it needs 40d -> a wider margin")])
+    found = dossier.explain(world.platform, "7")
+    assert (found.outcome, found.would_change) == ("refused", ("a wider margin",))
+    assert "only its sentence was recorded" in render(found, "html")

@@ -102,7 +102,8 @@ def abort(
 def explain(
     context: typer.Context,
     id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Such as rollout-12 (default: the latest).")
+        str | None,
+        typer.Argument(metavar="ID", help="Such as rollout-12, or a version; else the latest."),
     ] = None,
     form: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="md, json or html.")
@@ -112,7 +113,7 @@ def explain(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Why a rollout ended, or holds: the evidence, and what would have changed it."""
+    """Why a rollout ended, holds or was refused: the evidence, and what would have changed it."""
     from homeostat.control.dossier import explain as look
     from homeostat.rollout.dossier.render import FORMATS, render
 

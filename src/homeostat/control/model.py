@@ -19,6 +19,7 @@ from homeostat.core.verdict import Verdict
 from homeostat.monitoring import model as monitoring
 from homeostat.rollout import model as rollout
 from homeostat.rollout.model import Rollout
+from homeostat.rollout.spec import RolloutSpec
 
 BY_HAND = "by hand"
 KEPT_RUNS = 20
@@ -81,10 +82,13 @@ class ChampionChanged(Event, frozen=True, tag="champion.changed"):
 
 
 class CandidateDropped(Event, frozen=True, tag="candidate.dropped"):
-    """A registered version that will not be rolled out, and why."""
+    """A registered version that will not be rolled out, and why. preflight: what refused it; plan:
+    by which. None where it was superseded."""
 
     version: str
     reason: str
+    preflight: Verdict | None = None
+    plan: RolloutSpec | None = None
 
 
 ControlEvent = (

@@ -237,7 +237,8 @@ def candidates(
     if state.live_rollout is not None:
         return [*dropped, *_supersede(state.live_rollout, newest)]
     if preflight is not None and preflight.failed and project.rollout.preflight == "refuse":
-        return [*dropped, *(CandidateDropped(v.version, preflight.sentence) for v in tried)]
+        why, plan = preflight.sentence, project.rollout
+        return [*dropped, *(CandidateDropped(v.version, why, preflight, plan) for v in tried)]
     started = start(
         state.rollout,
         id=f"rollout-{state.seq + len(dropped) + 1}",

@@ -99,7 +99,8 @@ def preflight(plan: RolloutSpec, seen: Traffic) -> Verdict:
     """PASS: it can decide in time. FAIL: it cannot, and the sentence says what would make it able.
     INCONCLUSIVE: too little is known to tell.
 
-    figure: the time it needs (days); threshold: `max_duration` (days).
+    figure: the time it needs (days); threshold: `max_duration` (days); parts: the same of each
+    guard of which it is known.
     """
     if not seen.per_second:
         sentence = "preflight: no traffic was seen yet, so nobody can say whether it can decide"
@@ -116,16 +117,26 @@ def preflight(plan: RolloutSpec, seen: Traffic) -> Verdict:
     bake, steps = plan.bake.total_seconds(), strategy.steps(plan) or (0.0,)
     total = max(known[slowest], bake) + bake * (len(steps) - 1)
     figures, n = (total / day, limit / day), max(seen.n, 1)
+    parts = tuple(_part(g, t, least[g], plan, seen) for g, t in known.items())
     needs = f"{slowest} needs about {brief(total)} at today's {_rate(seen.per_second)}"
     if not hopeless:
         outcome, may = (
             (Outcome.PASS, "can") if total <= limit else (Outcome.INCONCLUSIVE, "may not")
         )
         sentence = f"preflight: it {may} decide: {needs}; max_duration is {plan.max_duration}"
-        return Verdict("preflight", outcome, sentence, *figures, n=n)
+        return Verdict("preflight", outcome, sentence, *figures, n=n, parts=parts)
     able = "; or ".join(remedies(slowest, plan, seen, total))
     sentence = f"preflight: {needs}, and max_duration is {plan.max_duration} -> {able}"
-    return Verdict("preflight", Outcome.FAIL, sentence, *figures, n=n)
+    return Verdict("preflight", Outcome.FAIL, sentence, *figures, n=n, parts=parts)
+
+
+def _part(guard: str, time: float, least: float, plan: RolloutSpec, seen: Traffic) -> Verdict:
+    limit, day = plan.max_duration.total_seconds(), 86400.0
+    late = Outcome.FAIL if least > limit else Outcome.INCONCLUSIVE
+    outcome = Outcome.PASS if time <= limit else late
+    asked = requests_for(guard, plan, seen) or 0.0
+    sentence = f"{guard}: about {float(f'{asked:.2g}'):,.0f} requests, {brief(time)}"
+    return Verdict(guard, outcome, sentence, time / day, limit / day, n=max(seen.n, 1))
 
 
 def _at_least(guard: str, time: float, seen: Traffic) -> float:

@@ -48,16 +48,12 @@ def build(id: str, inputs: Inputs) -> Dossier:
         raise NotFound(
             f"there is no rollout {id!r}",
             found=", ".join(known[-5:]) if known else "no rollouts at all",
-            remedy="homeostat history shows what there was",
+            remedy="name a rollout or a version; homeostat history shows what there was",
         )
     looks = _looks(events, inputs.looks, state)
     state = _as_seen(state, looks)
     guards = tuple(g for c in state.candidates for g in _guards(c, looks, state))
-    origins = tuple(_origin(v, state, inputs) for v in (*state.candidates, state.champion))
-    unknown = [o.version for o in origins if not o.parts]
-    missing = list(inputs.missing)
-    if unknown:
-        missing.append(f"what version {', '.join(unknown)} was made of: the registry has no record")
+    origins, missing = origins_of(state.candidates, state.champion, inputs)
     if not any(not look.recorded for look in looks):
         missing.append("figures between the recorded decisions: only those are drawn")
     return Dossier(
@@ -74,6 +70,7 @@ def build(id: str, inputs: Inputs) -> Dossier:
         largest_percent=max(m.percent for m in moments if m.kind != "rollout.promoted"),
         answered=inputs.answered,
         plan=state.plan,
+        preflight=next(h.event.preflight for h in events if isinstance(h.event, model.Started)),
         guards=guards,
         timeline=tuple(moments),
         people=tuple(_people(events)),
@@ -231,8 +228,23 @@ def _people(events: Sequence[Happened]) -> Iterator[str]:
         yield f"{by} {what} on {h.at:%F %R} UTC"
 
 
-def _origin(version: str, state: Rollout, inputs: Inputs) -> Origin:
-    role = "champion" if version == state.champion else "candidate"
+def origins_of(
+    candidates: Sequence[str], champion: str, inputs: Inputs
+) -> tuple[tuple[Origin, ...], list[str]]:
+    """-> what the versions were made of, and what is missing with that of which it is unknown."""
+    origins = tuple(
+        _origin(v, "champion" if v == champion else "candidate", inputs)
+        for v in (*candidates, champion)
+        if v
+    )
+    unknown = [o.version for o in origins if not o.parts]
+    missing = list(inputs.missing)
+    if unknown:
+        missing.append(f"what version {', '.join(unknown)} was made of: the registry has no record")
+    return origins, missing
+
+
+def _origin(version: str, role: str, inputs: Inputs) -> Origin:
     found = inputs.versions.get(version)
     if found is None:
         return Origin(version, role, None, None, {})

@@ -30,6 +30,19 @@ class Look(msgspec.Struct, frozen=True):
     recorded: bool = False
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A version that was not rolled out, as it was recorded. champion: that of the time, which it
+    would have been held against. preflight, plan: None where it was superseded."""
+
+    seq: int
+    at: datetime
+    version: str
+    reason: str
+    champion: str
+    preflight: Verdict | None = None
+    plan: RolloutSpec | None = None
+
+
 class Inputs(msgspec.Struct, frozen=True):
     """Everything a dossier is made of. at: when it is made. answered: requests per version since
     the rollout began, None where the log cannot be read. missing: what could not be had, and
@@ -102,8 +115,10 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Dossier(msgspec.Struct, frozen=True):
-    """The whole case. outcome: promoted | rolled_back | holds. decision: it in one sentence.
-    people: who had a part in it, and which. missing: what could not be looked at."""
+    """The whole case. outcome: promoted | rolled_back | holds, or of a version that was not rolled
+    out: refused | superseded. decision: it in one sentence. preflight: what was expected before
+    the start. plan: None where none was recorded. people: who had a part in it, and which.
+    missing: what could not be looked at."""
 
     id: str
     model: str
@@ -117,12 +132,18 @@ class Dossier(msgspec.Struct, frozen=True):
     ended: datetime | None
     largest_percent: float
     answered: dict[str, int] | None
-    plan: RolloutSpec
+    plan: RolloutSpec | None
+    preflight: Verdict | None
     guards: tuple[Guard, ...]
     timeline: tuple[Moment, ...]
     people: tuple[str, ...]
     origins: tuple[Origin, ...]
     missing: tuple[str, ...]
+
+    @property
+    def tried(self) -> bool:
+        """Whether there was a rollout at all."""
+        return self.outcome not in ("refused", "superseded")
 
     def of(self, version: str) -> tuple[Guard, ...]:
         """The guards of one candidate."""

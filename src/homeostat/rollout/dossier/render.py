@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from homeostat.rollout.sufficiency import ROUTER
 FORMATS = ("md", "json", "html")
 WORDS = {"pass": "passes", "inconclusive": "open", "error": "error", "fail": "fails"}
 OUTCOMES = {"promoted": "promoted", "rolled_back": "rolled back", "holds": "holding"}
+"""Those that are not said as they are written."""
 
 
 def render(found: Dossier, form: str) -> str:
@@ -32,7 +33,7 @@ def render(found: Dossier, form: str) -> str:
             return _fill(
                 "dossier.html.j2",
                 d=found,
-                exposure=Markup(charts.exposure(found)),
+                exposure=Markup(charts.exposure(found) if found.tried else ""),
                 drawn=lambda g: Markup(drawn.get(id(g)) or ""),
             )
         case "md":
@@ -63,6 +64,7 @@ def _environment() -> Environment:
         "number": number,
         "when": lambda at: f"{at:%Y-%m-%d %H:%M}",
         "spell": spell,
+        "days": lambda days: spell(timedelta(days=days)),
         "word": lambda outcome: WORDS[str(outcome)],
         "state": lambda outcome: OUTCOMES.get(outcome, outcome),
         "tolerated": tolerated,
