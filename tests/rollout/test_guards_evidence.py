@@ -104,6 +104,17 @@ def see(log: pl.DataFrame, labels: pl.DataFrame, **more: object) -> Observations
     return observe(log, labels, champion="1", candidate="2", since=START, **asked)  # type: ignore[arg-type]
 
 
+def in_turn(*parts: pl.DataFrame) -> Observations:
+    """Logs one after the other."""
+    log = pl.concat(
+        part.with_columns(
+            id=pl.lit(f"{k}-") + pl.col("id"), time=pl.col("time") + timedelta(days=k)
+        )
+        for k, part in enumerate(parts)
+    )
+    return see(log, traffic(1)[1])
+
+
 def only(guards: Guards, seen: Observations) -> Verdict:
     plan = RolloutSpec(guards=guards)
     return next(v for v in measure(plan, seen) if v.check != ROUTER)
@@ -173,6 +184,34 @@ def test_a_batch_that_fails_counts_as_one_request() -> None:
     before, after = see(log, labels), see(pl.concat([log, rows.cast(log.schema)]), labels)  # type: ignore[arg-type]
     assert after.candidate.n == before.candidate.n + 1
     assert not only(Guards(error_rate=ErrorGuard()), after).failed
+
+
+RATE = Guards(error_rate=ErrorGuard(0.02))
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome"),
+    [(0.5, Outcome.FAIL), (0.01, Outcome.PASS), (0.025, Outcome.INCONCLUSIVE)],
+)
+def test_a_candidate_that_answers_alone_is_held_against_the_champion_before(
+    errors: float, outcome: Outcome
+) -> None:
+    """As after a blue/green switch; less than the margin may have come with time."""
+    before, after = (traffic(4000, share=s, errors=(0.01, errors))[0] for s in (0.0, 1.0))
+    verdict = only(RATE, in_turn(before, after))
+    assert verdict.outcome is outcome, verdict.sentence
+    assert "alone against the champion before" in verdict.sentence
+
+
+def test_what_fails_only_at_the_last_step_is_seen_there() -> None:
+    good = traffic(8000, share=0.5, errors=(0.01, 0.01))[0]
+    assert only(RATE, see(good, traffic(1)[1])).outcome is Outcome.PASS
+    for errors, outcome in ((0.012, Outcome.PASS), (0.5, Outcome.FAIL)):
+        last = traffic(1000, 2, share=1.0, errors=(0.0, errors))[0]
+        verdict = only(RATE, in_turn(good, last))
+        assert verdict.outcome is outcome, verdict.sentence
+        assert verdict.low is not None
+        assert (verdict.low > 0.02) == verdict.failed
 
 
 # -- the router --------------------------------------------------------------------------------
