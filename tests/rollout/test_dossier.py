@@ -13,13 +13,16 @@ import pytest
 from homeostat.control import commands, dossier
 from homeostat.control.model import CandidateDropped
 from homeostat.control.platform import Platform
+from homeostat.control.preflight import preflight_of
 from homeostat.control.record import record
 from homeostat.core.duration import Duration
 from homeostat.core.errors import NotFound, Unavailable
-from homeostat.core.verdict import Outcome
+from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout.dossier import Dossier
 from homeostat.rollout.dossier.render import FORMATS, render
-from homeostat.rollout.dossier.why import spell
+from homeostat.rollout.dossier.why import plainly, spell, would_change
+from homeostat.rollout.guards.common import Alpha
+from homeostat.rollout.guards.quality import of_slice, of_whole
 from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
 from homeostat.testing.simulate.models import GOOD, USELESS, Skill
 from homeostat.testing.simulate.world import World
@@ -221,6 +224,23 @@ def test_lengths_of_time_read_well() -> None:
     assert spell(timedelta(0)) == "no time"
 
 
+def test_a_slice_that_decided_is_told_with_its_own_bounds() -> None:
+    worse = Verdict("quality[g=1]", Outcome.FAIL, "g=1 is worse", 0.3, 0.06, 0.2, 0.4, 90)
+    fine = Verdict("quality[g=0]", Outcome.PASS, "g=0 is fine", -0.1, 0.06, -0.2, 0.0, 900)
+    whole = Verdict("quality", Outcome.FAIL, worse.sentence, -0.1, 0.02, -0.2, 0.01, 990)
+    whole = msgspec.structs.replace(whole, parts=(fine, worse))
+    assert "at least 0.2, than version 1 (90 observations)" in plainly(worse.sentence, [whole], "1")
+    told = would_change(whole)
+    assert told.startswith("In quality[g=1]: harm of at least 0.2 is shown.")
+    assert "A slice_margin above 0.4 would have passed" in told
+
+
+def test_the_alpha_of_a_guard_and_its_slices_is_that_of_the_guard() -> None:
+    alpha = Alpha(0.05, 0.05)
+    parts = [of_whole(alpha), *(of_slice(alpha, k) for k in range(1, 1000))]
+    assert 0.049 < sum(p.rollback for p in parts) <= 0.05
+
+
 # -- versions that were not rolled out -----------------------------------------------------------
 
 
@@ -279,6 +299,17 @@ def test_a_rollout_shows_what_was_expected_before_it_started() -> None:
     assert found.preflight.failed
     for form in FORMATS:
         assert found.preflight.sentence in html.unescape(render(found, form))
+
+
+def test_a_dark_launch_is_not_asked_whether_it_can_decide() -> None:
+    world = hopeless()
+    plan = msgspec.structs.replace(world.project.rollout, strategy="dark")
+    dark = msgspec.structs.replace(world.project, rollout=plan)
+    fields = {f: getattr(world.platform, f) for f in Platform.__annotations__}
+    champion, candidate = world.registry.versions(world.platform.stream)
+    now = world.clock.now()
+    assert preflight_of(world.platform, champion, candidate, now) is not None
+    assert preflight_of(Platform(**fields | {"project": dark}), champion, candidate, now) is None
 
 
 def test_a_refusal_that_was_recorded_without_figures_is_told_all_the_same() -> None:

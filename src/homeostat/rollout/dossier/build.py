@@ -20,10 +20,10 @@ from homeostat.rollout.dossier.model import (
     Point,
 )
 from homeostat.rollout.dossier.why import held_by, name, plainly, spell, would_change
-from homeostat.rollout.evidence import spent
+from homeostat.rollout.evidence import Alpha, spent
 from homeostat.rollout.experiment import plan_of_one
+from homeostat.rollout.guards.quality import of_slice, of_whole
 from homeostat.rollout.model import Phase, Rollout
-from homeostat.rollout.spec import RolloutSpec
 
 MADE_OF = (
     ("data", "snapshot"),
@@ -123,13 +123,15 @@ def _guards(version: str, looks: Sequence[Look], state: Rollout) -> Iterator[Gua
         return
     plan = plan_of_one(state.plan, len(state.trials))
     for verdict in mine[-1].verdicts:
-        yield _guard(version, verdict, None, mine, plan)
-        for part in verdict.parts:
-            yield _guard(version, part, verdict.check, mine, plan)
+        alpha = spent(plan)[verdict.check]
+        own = of_whole(alpha) if verdict.parts else alpha
+        yield _guard(version, verdict, None, mine, own)
+        for k, part in enumerate(verdict.parts, start=1):
+            yield _guard(version, part, verdict.check, mine, of_slice(alpha, k))
 
 
 def _guard(
-    version: str, last: Verdict, whole: str | None, looks: Sequence[Look], plan: RolloutSpec
+    version: str, last: Verdict, whole: str | None, looks: Sequence[Look], alpha: Alpha
 ) -> Guard:
     """whole: the guard that `last` is a slice of."""
     path = []
@@ -138,7 +140,6 @@ def _guard(
         if whole is not None:
             verdicts = tuple(p for v in verdicts if v.check == whole for p in v.parts)
         path += [_point(look, v) for v in verdicts if v.check == last.check]
-    alpha = spent(plan)[whole or last.check]
     return Guard(
         version=version,
         name=whole or last.check,

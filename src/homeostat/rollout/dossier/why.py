@@ -21,6 +21,10 @@ LIMITED = (*RATIOS, "bias")
 
 def would_change(verdict: Verdict) -> str:
     """What would have let one guard come out otherwise, on the same evidence or on more of it."""
+    found = decisive(verdict)
+    if found is not verdict:
+        told = would_change(found)
+        return f"In {found.check}: {told[:1].lower()}{told[1:]}"
     limit, harmless = tolerated(verdict.check), _harmless(verdict)
     low, high, threshold = verdict.low, verdict.high, verdict.threshold
     if verdict.check == ROUTER:
@@ -45,8 +49,16 @@ def would_change(verdict: Verdict) -> str:
             return f"It needs {passes}, or {fails}.{wider}"
 
 
+def decisive(verdict: Verdict) -> Verdict:
+    """What a guard came out by: the slice whose sentence it took, else all requests. The guard's
+    own figure and bounds are those of all requests."""
+    return next((p for p in verdict.parts if p.sentence == verdict.sentence), verdict)
+
+
 def tolerated(check: str) -> str:
-    """The word for what a guard tolerates."""
+    """The word for what a guard, or a slice of one, tolerates."""
+    if "[" in check:
+        return "slice_margin"
     return "largest ratio" if check in RATIOS else "margin"
 
 
@@ -61,8 +73,9 @@ def number(value: float | None) -> str:
 
 def plainly(reason: str, verdicts: Sequence[Verdict], champion: str) -> str:
     """A decision's reason in words: the sentence of a guard that failed becomes what it shows."""
-    for v in verdicts:
-        if v.failed and v.sentence == reason and v.low is not None and v.n:
+    for guard in verdicts:
+        v = decisive(guard)
+        if guard.failed and v.sentence == reason and v.low is not None and v.n:
             if v.check in RATIOS:
                 harm = f"its {name(v.check)} is at least {number(v.low)} times that of"
             else:

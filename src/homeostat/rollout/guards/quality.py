@@ -28,7 +28,7 @@ def judge(guard: QualityGuard, plan: RolloutSpec, seen: Observations, alpha: Alp
     With slices, the whole and they have half of the rollback alpha each; the k-th slice to appear
     gets 1/(k(k+1)) of it, so that their number need not be known. Promotion needs all of them.
     """
-    own = alpha if guard.by is None else Alpha(alpha.rollback / 2, alpha.promotion)
+    own = alpha if guard.by is None else of_whole(alpha)
     scores = _scores(guard, seen)
     harm, how = _harm(guard, plan, seen, scores, own)
     unit = "paired labelled requests" if guard.paired else "labelled requests of the candidate"
@@ -140,6 +140,16 @@ def in_order(
 # -- slices ------------------------------------------------------------------------------------
 
 
+def of_whole(alpha: Alpha) -> Alpha:
+    """Of a guard's alpha, what all requests have where slices have the rest."""
+    return Alpha(alpha.rollback / 2, alpha.promotion)
+
+
+def of_slice(alpha: Alpha, k: int) -> Alpha:
+    """Of a guard's alpha, what the k-th slice to appear (from 1) has."""
+    return Alpha(alpha.rollback / 2 / (k * (k + 1)), alpha.promotion)
+
+
 def _with_slices(
     whole: Verdict,
     guard: QualityGuard,
@@ -155,7 +165,7 @@ def _with_slices(
     values = scores.known[column].fill_null("(none)")
     parts, waiting = [], []
     for k, value in enumerate(values.unique(maintain_order=True).to_list(), start=1):
-        mine = Alpha(alpha.rollback / 2 / (k * (k + 1)), alpha.promotion)
+        mine = of_slice(alpha, k)
         rows = scores.known.filter(values == value)
         part = _slice(f"quality[{guard.by}={value}]", guard, plan, seen, rows, margin, mine)
         parts.append(part)
