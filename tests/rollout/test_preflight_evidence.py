@@ -13,6 +13,7 @@ from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import commands
 from homeostat.rollout.decide import decide
+from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import ApprovalAsked, Phase, RolledBack, Rollout, Stepped, evolve
 from homeostat.rollout.preflight import Traffic, preflight, requests_for, traffic
 from homeostat.rollout.spec import ErrorGuard, Guards, LatencyGuard, QualityGuard, RolloutSpec
@@ -52,6 +53,23 @@ def test_a_refusal_says_what_would_make_it_able_and_that_does() -> None:
     assert "a margin of" in told.sentence
     assert "max_duration: " in told.sentence
     assert not preflight(QUALITY, slow).failed
+
+
+def test_many_challengers_share_alpha_and_the_requests() -> None:
+    plan = replace(QUALITY, strategy="experiment", guards=Guards(error_rate=ErrorGuard(0.005)))
+    one, ten = (preflight(plan_of_one(plan, n), BUSY).figure for n in (1, 10))
+    assert one is not None
+    assert ten is not None
+    assert ten > 3 * one
+
+
+def test_a_first_step_is_proposed_only_where_there_are_steps() -> None:
+    guards = Guards(error_rate=ErrorGuard(0.0001))
+    for strategy, proposed in (("canary", True), ("blue_green", False)):
+        plan = RolloutSpec(strategy=strategy, guards=guards, max_duration=Duration(hours=1))  # type: ignore[arg-type]
+        told = preflight(plan, BUSY)
+        assert told.failed
+        assert ("a first step of" in told.sentence) == proposed
 
 
 def test_rare_errors_at_a_tenth_of_the_traffic_ask_for_a_larger_first_step() -> None:

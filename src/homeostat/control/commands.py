@@ -33,7 +33,7 @@ def rollout_start(
             return [ChampionChanged(first.version, None, f"started by {by}", first.servable(), by)]
         champion = platform.registry.get(platform.stream, state.champion)
         now = platform.clock.now()
-        expected = preflight_of(platform, champion, found[0], now)
+        expected = preflight_of(platform, champion, found[0], now, len(found))
         if expected is not None and not force and refused(platform, expected):
             told, _, remedy = expected.sentence.partition(" -> ")
             raise Refused(told, remedy=remedy)

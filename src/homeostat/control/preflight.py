@@ -12,6 +12,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.core.version import Version
 from homeostat.rollout import preflight
+from homeostat.rollout.experiment import plan_of_one
 
 LOOK = (timedelta(hours=1), timedelta(days=1))
 """How far back traffic is looked at: the last hour, and a day where that says too little."""
@@ -19,19 +20,25 @@ LEAST = 100
 
 
 def preflight_of(
-    platform: Platform, champion: Version, candidate: Version, now: datetime
+    platform: Platform,
+    champion: Version,
+    candidate: Version,
+    now: datetime,
+    challengers: int = 1,
 ) -> Verdict | None:
-    """The verdict on a rollout that would start now; None where the plan wants none.
+    """The verdict on a rollout that would start now; None where the plan wants none, and in the
+    dark, where a person decides. challengers: how many would share alpha and the requests.
 
     What cannot be read leaves it open: a rollout is not refused because of that.
     """
     project = platform.project
-    if project.rollout.preflight == "off":
+    if project.rollout.preflight == "off" or project.rollout.strategy == "dark":
         return None
+    plan = plan_of_one(project.rollout, challengers)
     try:
         log, over = _recent(platform, now)
         seen = preflight.traffic(
-            project.rollout,
+            plan,
             log,
             over,
             champion=platform.reference(champion),
@@ -42,7 +49,7 @@ def preflight_of(
     except HomeostatError as error:
         why = f"preflight: what it rests on cannot be read: {error.line()}"
         return Verdict("preflight", Outcome.INCONCLUSIVE, why, n=0)
-    return preflight.preflight(project.rollout, seen)
+    return preflight.preflight(plan, seen)
 
 
 def refused(platform: Platform, verdict: Verdict | None) -> bool:

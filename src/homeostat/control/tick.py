@@ -194,7 +194,8 @@ class Controller:
             state, project, expected = draft.state, self.platform.project, None
             if state.champion is not None and state.live_rollout is None:
                 champion = self.version(state.champion)
-                expected = preflight_of(self.platform, champion, waiting[-1], draft.at)
+                newest, n = waiting[-1], len(waiting)
+                expected = preflight_of(self.platform, champion, newest, draft.at, n)
             draft.add(policy.candidates(state, project, waiting, draft.at, expected))
 
     def _retrain(self, draft: Draft) -> None:

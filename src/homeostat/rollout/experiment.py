@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 
 from homeostat.core.verdict import Verdict
+from homeostat.rollout import strategy
 from homeostat.rollout.decide import (
     SET_BACK,
     baked,
@@ -43,8 +44,13 @@ WINNER = 100.0
 
 
 def plan_of_one(plan: RolloutSpec, challengers: int) -> RolloutSpec:
-    """The plan by which one of the challengers is judged: with its part of alpha."""
-    return msgspec.structs.replace(plan, alpha=plan.alpha / max(challengers, 1))
+    """The plan by which one of the challengers is judged: with its part of alpha and of the
+    requests."""
+    if plan.strategy != "experiment":
+        return plan
+    n = max(challengers, 1)
+    (share,) = strategy.steps(plan, n)
+    return msgspec.structs.replace(plan, alpha=plan.alpha / n, share=share)
 
 
 def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[RolloutEvent]:

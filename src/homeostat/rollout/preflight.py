@@ -189,7 +189,7 @@ def remedies(guard: str, plan: RolloutSpec, seen: Traffic, total: float) -> list
         wider = _margin(quality, plan, seen, limit)
         if wider is not None:
             found.append(f"a margin of {wider:.2g}")
-    elif plan.steps[0] < 50 and guard != "quality":
+    elif plan.strategy in ("canary", "shadow") and plan.steps[0] < 50:
         larger = msgspec.structs.replace(plan, steps=(50.0, 100.0))
         time = time_for(guard, larger, seen)
         if time is not None:
