@@ -133,6 +133,7 @@ class Engine:
             return
         aside = model.aside or model.pace.slow
         jobs, rest = _split(jobs, MOST if aside else model.pace.limit)
+        aside = aside or jobs[0].n > model.pace.limit  # one request, more than a run should take
         if rest:
             self._pending[key] = rest
         else:
