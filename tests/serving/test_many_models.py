@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.errors import NotFound
-from homeostat.core.route import Challenger, Route
+from homeostat.core.route import Challenger, Route, Servable
+from homeostat.core.servable import Field, Manifest
 from homeostat.serving.layout import Layout
 from homeostat.serving.residents import Usage, surplus
-from homeostat.serving.routes import Routes
+from homeostat.serving.routes import RETRY, Routes
 from homeostat.testing.models import tiny_servable
 
 from .conftest import Plane, wait_for
@@ -50,8 +56,6 @@ def servable(home: Path, name: str, version: str = "1", **how: Any) -> Any:
 
 
 def publish(layout: Layout, route: Route) -> None:
-    import msgspec
-
     layout.route(route.model).write_bytes(msgspec.json.encode(route))
 
 
@@ -106,6 +110,103 @@ def test_what_somebody_unloaded_stays_away_until_it_is_loaded(tmp_path: Path) ->
     routes.load("m")
     settle(routes)
     assert [(e.version, e.state) for e in routes.index()] == [("2", "READY")]
+    routes.close()
+
+
+def test_a_model_unloaded_while_it_is_being_loaded_stays_away(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    publish(layout, Route("m", 1, servable(tmp_path, "m")))
+    routes = Routes(layout, lambda: None)
+    routes.poll(time.monotonic())  # starts to load
+    routes.unload("m")
+    settle(routes)
+    assert routes.models == {}
+    assert routes.is_unloaded("m")
+    assert routes.generations == {"m": 1}
+    routes.close()
+
+
+def test_a_version_that_fails_does_not_drive_others_out_again_and_again(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    absent = Servable("2", str(tmp_path / "absent"), "sha256:0")
+    first = servable(tmp_path, "a")
+    publish(layout, Route("a", 1, first, canary=absent))
+    routes = Routes(layout, lambda: None, budget=1)
+    settle(routes)
+    publish(layout, Route("b", 1, servable(tmp_path, "b")))
+    settle(routes)
+    assert set(routes.models) == {"b"}
+    routes.poll(time.monotonic() + 10 * RETRY)
+    assert routes.settled  # nothing is loaded that nobody asked for
+    routes.find("a")
+    settle(routes)
+    assert {name: served.route.champion for name, served in routes.models.items()} == {"a": first}
+    assert "no manifest" in routes.failures["a"]["2"]
+    routes.close()
+
+
+def _no_text(folder: Path) -> None:
+    (folder / "servable.json").write_bytes(b'{"name": "\xff"}')
+
+
+def _another_shape(folder: Path) -> None:
+    manifest = Manifest.read(folder)
+    msgspec.structs.replace(manifest, results=(Field(manifest.output, shape=(7,)),)).write(folder)
+
+
+@pytest.mark.parametrize("spoil", [_no_text, _another_shape])
+def test_a_version_that_cannot_be_loaded_is_a_failure_of_its_own(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    layout = Layout(tmp_path).make()
+    bad = servable(tmp_path, "bad")
+    spoil(Path(bad.path))
+    publish(layout, Route("bad", 1, bad))
+    publish(layout, Route("good", 1, servable(tmp_path, "good")))
+    routes = Routes(layout, lambda: None)
+    settle(routes)
+    assert set(routes.models) == {"good"}
+    assert bad.path in routes.failures["bad"]["1"]
+    routes.close()
+
+
+def test_without_a_file_handle_left_what_is_served_stays(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    publish(layout, Route("m", 1, servable(tmp_path, "m")))
+    routes = Routes(layout, lambda: None)
+    settle(routes)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    publish(layout, Route("m", 2, servable(tmp_path, "m", "2")))
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        routes.poll(time.monotonic())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert set(routes.models) == {"m"}
+    settle(routes)
+    assert routes.generations == {"m": 2}
+    routes.close()
+
+
+def test_a_route_that_could_not_be_read_once_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path).make()
+    publish(layout, Route("m", 1, servable(tmp_path, "m")))
+    routes = Routes(layout, lambda: None)
+
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", fail)
+        routes.poll(time.monotonic())
+    assert "Input/output error" in routes.failures["m"]["route"]
+    settle(routes)
+    assert routes.generations == {"m": 1}
+    assert routes.failures == {}
     routes.close()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from homeostat.core.errors import Damaged, Refused
+from homeostat.core.errors import Damaged, HomeostatError, Refused
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Format, Manifest, file_digest
-from homeostat.serving.runtime import SCORE, load
+from homeostat.serving.runtime import SCORE, LoadedModel, load
 
 from .conftest import Plane, wait_for
 
@@ -47,6 +47,49 @@ def with_pyfunc(folder: Path, model: Any, **more: Any) -> Servable:
 
     mlflow.pyfunc.save_model(str(folder / "model"), python_model=model)
     return servable(folder, "model", "pyfunc", **more)
+
+
+class Fixed:
+    """Answers the same, whatever it is asked."""
+
+    def __init__(self, **answer: Any) -> None:
+        self._answer = answer
+
+    def score(self, x: Any) -> Any:
+        return self._answer[SCORE]
+
+    def run(self, columns: Any) -> Any:
+        return dict(self._answer)
+
+
+def fixed(results: tuple[Field, ...] = (), **answer: Any) -> LoadedModel:
+    manifest = Manifest("m", ("a",), "f", "sha256:0", "score", 0.5, results=results)
+    return LoadedModel(Servable("1", "f", "sha256:0"), manifest, Fixed(**answer))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.zeros(2, np.float32),  # a row left out: every later answer would be another request's
+        np.zeros((3, 0), np.float32),
+        np.zeros((3, 1, 1), np.float32),
+        np.array(["no", "yes", "no"], object),
+        [{0: 0.1, 1: 0.9}] * 3,  # ONNX's ZipMap
+    ],
+)
+def test_what_is_not_one_score_per_row_is_no_answer(answer: Any) -> None:
+    x = np.zeros((3, 1), np.float32)
+    with pytest.raises(HomeostatError, match="does not give one score per row"):
+        fixed(score=answer).score(x)
+    with pytest.raises(HomeostatError, match="does not give one score per row"):
+        fixed((Field("more"),), score=answer, more=np.zeros(3)).run({"a": x[:, 0]})
+
+
+@pytest.mark.parametrize("more", [None, np.zeros(2), np.zeros((3, 2)), np.array([None] * 3)])
+def test_a_further_output_is_as_the_manifest_says_or_the_model_failed(more: Any) -> None:
+    model = fixed((Field("more"),), score=np.zeros(3, np.float32), more=more)
+    with pytest.raises(HomeostatError, match="output 'more' is not as the manifest says"):
+        model.run({"a": np.zeros(3, np.float32)})
 
 
 @pytest.mark.slow

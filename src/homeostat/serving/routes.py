@@ -103,6 +103,7 @@ class Routes:
         self.known: set[str] = set()
         self._layout, self._folder, self._changed = layout, layout.routes, changed
         self._budget, self._formats = budget, formats
+        self._blind = ""  # why the folders could not be read
         self._unloaded: set[str] = set()
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._wanted: dict[str, Route] = {}
@@ -117,8 +118,14 @@ class Routes:
 
     def poll(self, now: float) -> None:
         """Notice changes, finish and start loads. now: monotonic seconds."""
-        self._look()
-        self._look_for_unloaded()
+        try:
+            self._look()
+            self._look_for_unloaded()
+            self._blind = ""
+        except OSError as error:  # out of file handles, say: what is served stays, look again
+            if str(error) != self._blind:
+                _logger.error("the routes cannot be read: %s", error)
+            self._blind = str(error)
         for model, future in list(self._loading.items()):
             if future.done():
                 del self._loading[model]
@@ -130,6 +137,9 @@ class Routes:
         for model in surplus(usage, self._budget):
             _logger.info("model %s leaves the memory to others", model)
             self._park(model)
+            if self._retry.pop(model, None) is not None:
+                # what failed is tried again when somebody asks, or it would drive others out
+                self.parked[model] = self._wanted.pop(model)
 
     def find(self, model: str) -> Served | None:
         """What is served under a name; what is parked is loaded, and there after a moment."""
@@ -203,7 +213,10 @@ class Routes:
                     raise ValueError(f"the file is for {model!r}, the route for {route.model!r}")
             except FileNotFoundError:
                 continue
-            except (msgspec.DecodeError, ValueError, OSError) as error:
+            except OSError as error:  # it may be read the next time
+                self._fail(model, {"route": f"{path.name} cannot be read: {error}"})
+                continue
+            except (msgspec.DecodeError, ValueError) as error:
                 self._seen[model] = mark
                 self._fail(model, {"route": f"{path.name} cannot be read: {error}"})
                 continue
@@ -243,8 +256,8 @@ class Routes:
 
     def _finish(self, model: str, future: Future[Outcome], now: float) -> None:
         route, loaded, failures = future.result()
-        if self._wanted.get(model) is not route:
-            return  # a newer route arrived meanwhile
+        if self._wanted.get(model) is not route or model in self._unloaded:
+            return  # a newer route arrived meanwhile, or somebody unloaded it: `_start` sees to it
         if not failures:
             self._apply(route, loaded)
             return
@@ -255,14 +268,17 @@ class Routes:
             alone = Route.split(
                 model, route.generation, route.champion, (), salt=route.salt, sticky=route.sticky
             )
-            self.models[model] = Served(alone, loaded)
+            self._serve(alone, loaded)
+            self._changed()
 
     def _apply(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:
-        model = route.model
-        self.models[model] = made = Served(route, loaded)
-        made.used = perf_counter()
-        self.parked.pop(model, None)
+        self._serve(route, loaded)
         self._done(route)
+
+    def _serve(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:
+        self.models[route.model] = made = Served(route, loaded)
+        made.used = perf_counter()
+        self.parked.pop(route.model, None)
 
     def _done(self, route: Route) -> None:
         model = route.model
@@ -293,6 +309,6 @@ def _load(route: Route, ready: dict[Servable, LoadedModel], formats: Collection[
                 loaded[servable] = load(servable, formats)
             except HomeostatError as error:
                 failures[servable.version] = str(error)
-            except OSError as error:
-                failures[servable.version] = f"{servable.path}: {error}"
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
+                failures[servable.version] = f"{servable.path}: {type(error).__name__}: {error}"
     return route, loaded, failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,10 +64,10 @@ class LoadedModel:
         """x (n, d) -> probability of the positive class (n); NaN where there is none.
         Raises HomeostatError when the model fails."""
         try:
-            answer = self._runtime.score(x)
+            answer = np.asarray(self._runtime.score(x))
         except Exception as error:  # runtimes raise whatever their library does
             raise HomeostatError("the model failed", found=str(error)) from error
-        return answer[:, -1] if answer.ndim == 2 else answer
+        return _scores(answer, len(x))
 
     def run(self, columns: Columns) -> Columns:
         """One array (n, *shape) per input -> SCORE (n) and one array (n, *shape) per result.
@@ -78,13 +79,38 @@ class LoadedModel:
             return {SCORE: self.score(np.stack([columns[name] for name in self.inputs], axis=1))}
         try:
             found = self._runtime.run(columns)
+            answer = np.asarray(found[SCORE])
         except Exception as error:  # runtimes raise whatever their library does
             raise HomeostatError("the model failed", found=str(error)) from error
-        scores = found[SCORE]
-        found[SCORE] = scores[:, -1] if scores.ndim == 2 else scores
-        for field in self.results:
-            found[field.name] = found[field.name].reshape(len(scores), *field.shape)
-        return found
+        n = len(columns[self.inputs[0]])
+        results = {field.name: _result(found.get(field.name), field, n) for field in self.results}
+        return {SCORE: _scores(answer, n), **results}
+
+
+def _scores(answer: NDArray[Any], n: int) -> NDArray[Any]:
+    """-> the positive class's scores (n). Raises HomeostatError for anything else: requests that
+    are scored together are told apart by their places, so a row too few would shift the answers."""
+    scores = answer[:, -1] if answer.ndim == 2 and answer.shape[1] else answer
+    if scores.shape != (n,) or scores.dtype.kind not in "fiub":
+        raise HomeostatError(
+            "the model does not give one score per row",
+            expected=f"({n}, 2) or ({n}, 1) numbers",
+            found=f"{answer.shape} of type {answer.dtype}",
+        )
+    return scores
+
+
+def _result(answer: Any, field: Field, n: int) -> NDArray[Any]:
+    """A further output as (n, *shape). Raises HomeostatError when it is not."""
+    array, shape = np.asarray(answer), (n, *field.shape)
+    known = array.dtype.kind != "O" or field.datatype == "BYTES"
+    if array.shape[:1] != (n,) or array.size != math.prod(shape) or not known:
+        raise HomeostatError(
+            f"output {field.name!r} is not as the manifest says",
+            expected=f"{shape} of {field.datatype}",
+            found=f"{array.shape} of type {array.dtype}",
+        )
+    return array.reshape(shape)
 
 
 def load(servable: Servable, formats: Collection[Format] = SAFE) -> LoadedModel:
@@ -117,7 +143,7 @@ def load(servable: Servable, formats: Collection[Format] = SAFE) -> LoadedModel:
     kind = _kind(manifest.format)  # its library is nobody's own memory
     before = resident()
     model = LoadedModel(servable, manifest, kind(path, manifest))
-    _warm(model, manifest)
+    _warm(model)
     model.memory = max(resident() - before, _size(path))
     return model
 
@@ -153,25 +179,22 @@ def _manifest(folder: Path) -> Manifest:
         return Manifest.read(folder)
     except FileNotFoundError:
         raise NotFound("the version has no manifest", path=str(folder / MANIFEST)) from None
-    except (msgspec.DecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
         raise Damaged(
             "the manifest cannot be read", path=str(folder / MANIFEST), found=str(error)
         ) from error
 
 
-def _warm(model: LoadedModel, manifest: Manifest) -> None:
-    for rows in (1, 32):
-        if model.plain:
-            answer = model.score(np.zeros((rows, model.width), np.float32))
-        else:
-            answer = model.run({f.name: _blank(f, rows) for f in model.columns})[SCORE]
-        if answer.shape != (rows,):
-            raise BadInput(
-                f"output {manifest.output!r} does not hold one score per row",
-                path=model.servable.path,
-                expected=f"({rows}, 2) or ({rows}, 1)",
-                found=str(answer.shape),
-            )
+def _warm(model: LoadedModel) -> None:
+    """Raises BadInput when it does not answer rows of zeros as a model should."""
+    try:
+        for rows in (1, 32):
+            if model.plain:
+                model.score(np.zeros((rows, model.width), np.float32))
+            else:
+                model.run({f.name: _blank(f, rows) for f in model.columns})
+    except HomeostatError as error:
+        raise BadInput(f"not a model to serve: {error}", path=model.servable.path) from error
 
 
 def _blank(field: Field, rows: int) -> NDArray[Any]:
