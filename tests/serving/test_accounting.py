@@ -161,6 +161,49 @@ def test_a_request_whose_deadline_has_passed_is_not_computed(served: Plane) -> N
     )
 
 
+def test_a_failure_of_the_servers_own_is_answered_and_counted(served: Plane) -> None:
+    served.publish(served.model("1"))
+    served.start()
+    unreadable = served.layout.metrics / "folder"
+    unreadable.mkdir()
+    answer = served.client.get("/metrics")
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "the server failed, and has logged why"},
+    )
+    unreadable.rmdir()
+    sums = counted(served)
+    assert (sums["requests"], sums["failed"]) == (1, 1)
+
+
+def test_a_call_that_its_caller_took_back_has_ended_too(served: Plane) -> None:
+    import grpc
+
+    from homeostat.serving import oip
+
+    served.publish(served.model("1"))
+    served.start(grpc=True)
+    assert served.server is not None
+    with grpc.insecure_channel(f"127.0.0.1:{served.server.grpc_port}") as channel:
+
+        def change(verb: str, timeout: float) -> None:
+            request = oip.message(f"RepositoryModel{verb}Request")(model_name="m")
+            call = channel.unary_unary(f"/{oip.SERVICE}/RepositoryModel{verb}")
+            call(request.SerializeToString(), timeout=timeout)
+
+        for _ in range(3):
+            change("Unload", 10)
+            with pytest.raises(grpc.RpcError):
+                change("Load", 0.008)  # it takes a look of the worker at its files
+            change("Load", 10)
+
+    def ended() -> bool:
+        sums = counted(served)
+        return sums["requests"] == sum(sums[name] for name in DONE)
+
+    wait_for(ended, "the end of every call", 3)
+
+
 def test_over_its_rate_a_client_is_told_to_come_again(served: Plane) -> None:
     served.publish(served.model("1"))
     served.start(limit=Limit(per_client=5))

@@ -197,6 +197,12 @@ def test_unknown_features_are_refused_and_the_sticky_one_is_not() -> None:
         rows.check_names(frozenset(AB))
 
 
+def test_a_sticky_value_beyond_all_floats_is_refused() -> None:
+    rows = read_v1(b'{"instances": [{"a": 1%s}]}' % (b"0" * 400), 10)
+    with pytest.raises(BadInput, match="not a finite number"):
+        rows.value("a", AB)
+
+
 def test_a_sticky_value_is_the_same_however_it_was_sent() -> None:
     assert v1({"instances": [[1, 12345678]]}).value("b", AB) == "12345678.0"
     assert v1({"instances": [{"a": 1, "b": 12345678.0}]}).value("b", AB) == "12345678.0"

@@ -66,7 +66,6 @@ def test_counting_together_is_counting_one_by_one(
 
 def test_a_series_too_many_is_counted_without_its_name(tmp_path: Path) -> None:
     counters = Counters(tmp_path / "0")
-    counters.series("", "", "").failed(1)
     for i in range(1200):
         counters.series("m", str(i), "champion").answered(1, 0.001)
     counters.series("x" * 1000, "1", "champion").answered(1, 0.001)

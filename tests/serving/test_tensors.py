@@ -92,6 +92,17 @@ def test_bytes_that_are_no_tensor_are_refused(
         from_bytes("x", datatype, shape, raw, "$")
 
 
+@pytest.mark.parametrize(
+    "shape", [[1, 2**70, 0], [1, 2**62, 2**62, 0], [1] * 70, [2**40, 0], [0, -1], []]
+)
+@pytest.mark.parametrize("datatype", ["INT64", "BYTES"])
+def test_shapes_that_cannot_be_are_refused(shape: list[int], datatype: Datatype) -> None:
+    with pytest.raises(BadInput, match="wrong shape"):
+        from_json("x", datatype, shape, [], "$.inputs[0]")
+    with pytest.raises(BadInput, match="wrong shape"):
+        from_bytes("x", datatype, shape, b"", "$.inputs[0]")
+
+
 def rows(*given: tuple[str, Datatype, Any]) -> Tensors:
     made = [Tensor(n, t, np.array(values, DTYPES[t])) for n, t, values in given]
     return Tensors(None, made, 100)

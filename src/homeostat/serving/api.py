@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import uuid
 from collections.abc import Callable
@@ -27,7 +28,7 @@ _V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")
 _HIDDEN = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
 _REPOSITORY = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 _encode = msgspec.json.Encoder().encode
-
+_logger = logging.getLogger(__name__)
 
 Handler = Callable[[Exchange], None]
 
@@ -59,7 +60,7 @@ class Api:
             methods = self._find(exchange.target)
         handler = methods.get(b"GET" if exchange.method == b"HEAD" else exchange.method)
         if handler is not None:
-            handler(exchange)
+            self._hand(handler, exchange)
         elif methods:
             allowed = b", ".join(sorted({*methods, b"HEAD"} if b"GET" in methods else methods))
             message = f"{exchange.method.decode()} is not possible here, {allowed.decode()} is"
@@ -68,6 +69,16 @@ class Api:
             exchange.send(405, body, extra=b"allow: %b\r\n" % allowed)
         else:
             self._refuse(exchange, NotFound(f"no such path: {_path(exchange.target)}"))
+
+    def _hand(self, handler: Handler, exchange: Exchange) -> None:
+        try:
+            handler(exchange)
+        except Exception:
+            if exchange.answer is not None:
+                raise
+            # a mistake of ours, or a disk that fails: the client hears of it, and it is counted
+            _logger.exception("no answer to %s", _path(exchange.target))
+            self._refuse(exchange, HomeostatError("the server failed, and has logged why"))
 
     def refused(self) -> None:
         """A request that was no valid HTTP."""

@@ -74,6 +74,11 @@ def part(x: B, start: int, end: int) -> B:
     return x[start:end]
 
 
+def own(x: Batch) -> Batch:
+    """The rows without the batch, or the body, that they are a part of and would keep in memory."""
+    return {name: array.copy() for name, array in x.items()} if isinstance(x, dict) else x.copy()
+
+
 def rows_of(x: Batch) -> int:
     return len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
 

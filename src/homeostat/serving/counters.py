@@ -40,6 +40,8 @@ _REQUESTS, _ANSWERED, _SHED, _FAILED, _LOST = (
 )
 
 Key = tuple[str, str, str]
+_REST: Key = ("", "", "")
+"""What has no series of its own; the last place is kept for it."""
 
 
 class Series:
@@ -126,9 +128,10 @@ class Counters:
     def _new(self, key: Key) -> Series:
         text = msgspec.json.encode(key)
         n = self._word[1]
-        if n >= _CAPACITY or len(text) > (_KEY - 1) * 8:
+        room = _CAPACITY if key == _REST else _CAPACITY - 1
+        if n >= room or len(text) > (_KEY - 1) * 8:
             # out of room: what cannot be told apart is still counted
-            return self.series("", "", "")
+            return self.series(*_REST)
         at = _HEAD + n * _SERIES
         self._word[at] = len(text)
         self._map[(at + 1) * 8 : (at + 1) * 8 + len(text)] = text

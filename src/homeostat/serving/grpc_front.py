@@ -34,6 +34,8 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """What an HTTP status is here."""
+GONE = 499
+"""For the accounts: a caller that took its call back."""
 HEAD_ROOM = 64 * 1024
 """Bytes that a message may have beside a body of `serving.max_body`."""
 
@@ -190,6 +192,9 @@ class GrpcFront:
                 await self._abort(context, _no_message(error))
             except HomeostatError as error:
                 await self._abort(context, error)
+            except asyncio.CancelledError:  # the caller did not wait for a load to end
+                self._counters.ended(GONE)
+                raise
             self._counters.ended(200)
             body: bytes = said(**fields).SerializeToString()
             return body

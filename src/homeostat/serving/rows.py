@@ -100,7 +100,12 @@ class Rows:
             found = None
         if found is None:
             return None
-        return repr(float(found)) if isinstance(found, int | float) else str(found)
+        if not isinstance(found, int | float):
+            return str(found)
+        try:
+            return repr(float(found))
+        except OverflowError:
+            raise BadInput("not a finite number", path=f"feature {name!r}") from None
 
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse names that are no feature of any served version."""

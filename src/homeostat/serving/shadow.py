@@ -14,7 +14,17 @@ import numpy as np
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.names import Arm
-from homeostat.serving.batch import Batch, Matrix, finite, join, log_inputs, rows_of, score, stack
+from homeostat.serving.batch import (
+    Batch,
+    Matrix,
+    finite,
+    join,
+    log_inputs,
+    own,
+    rows_of,
+    score,
+    stack,
+)
 from homeostat.serving.counters import Counters
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.runtime import LoadedModel
@@ -60,7 +70,7 @@ class Shadows:
         if self._rows + n > QUEUE:
             self._counters.add("shadow_skipped", n)
             return
-        self._queue.append((model, version, id, x))
+        self._queue.append((model, version, id, own(x)))
         self._rows += n
         if not self._busy:
             self._busy = True
@@ -72,6 +82,10 @@ class Shadows:
         self._record([(model, version, id, empty)], None, why, 0.0)
 
     def close(self) -> None:
+        """Wait for what is being scored; what still waits for its turn is counted as skipped."""
+        self._counters.add("shadow_skipped", self._rows)
+        self._queue.clear()
+        self._rows = 0
         self._thread.shutdown(wait=True)
 
     def _begin(self) -> None:

@@ -17,6 +17,8 @@ from homeostat.core.servable import DTYPES, Datatype, Field
 from homeostat.serving.rows import check_id, check_rows, kind, some
 
 Array = NDArray[Any]
+_SIDES, _MOST = 32, 2**32
+"""Of a tensor: far more than a body can hold, and less than what NumPy cannot describe."""
 _JSON_TYPES: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,)}
 
 
@@ -186,11 +188,13 @@ def announced(name: str, datatype: str, shape: list[int], path: str) -> int:
             expected=some(sorted(DTYPES)),
             found=repr(datatype),
         )
-    if not shape or min(shape) < 0:
+    sides = [side for side in shape if side]
+    if not 0 < len(shape) <= _SIDES or min(shape) < 0 or math.prod(sides) > _MOST:
         raise BadInput(
             "wrong shape",
             path=f"{path}.shape",
-            expected="[rows, ...], none of them negative",
+            expected=f"[rows, ...]: at most {_SIDES}, none of them negative, for at most "
+            f"{_MOST} values",
             found=str(shape),
         )
     return math.prod(shape)

@@ -162,10 +162,10 @@ class Worker:
                 _logger.error("no heartbeat: %s", error)
 
     async def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN  # for both protocols together
         self._server.drain()
         if self._grpc is not None:
             await self._grpc.stop(DRAIN)
-        deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline and not self._idle():
             await asyncio.sleep(0.01)
         self._routes.close()
