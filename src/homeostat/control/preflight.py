@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import polars as pl
-
 from homeostat.control.platform import Platform
 from homeostat.core.errors import HomeostatError
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.core.version import Version
 from homeostat.rollout import preflight
 from homeostat.rollout.experiment import plan_of_one
+from homeostat.rollout.spec import RolloutSpec
 
 LOOK = (timedelta(hours=1), timedelta(days=1))
-"""How far back traffic is looked at: the last hour, and a day where that says too little."""
+"""How far back traffic is looked at: the last hour, and a day where that says no or too little."""
 LEAST = 100
 
 
@@ -36,35 +35,38 @@ def preflight_of(
         return None
     plan = plan_of_one(project.rollout, challengers)
     try:
-        log, over = _recent(platform, now)
-        seen = preflight.traffic(
-            plan,
-            log,
-            over,
-            champion=platform.reference(champion),
-            candidate=platform.reference(candidate),
-            label_delay=project.data.label.matures_after,
-            threshold=project.training.threshold,
-        )
+        return _look(platform, plan, champion, candidate, now)
     except HomeostatError as error:
         why = f"preflight: what it rests on cannot be read: {error.line()}"
         return Verdict("preflight", Outcome.INCONCLUSIVE, why, n=0)
-    return preflight.preflight(plan, seen)
+
+
+def _look(
+    platform: Platform, plan: RolloutSpec, champion: Version, candidate: Version, now: datetime
+) -> Verdict:
+    """At the last hour; it may be a quiet one, so that only the day may say no."""
+    project, tested = platform.project, platform.reference(champion)
+    offered = platform.reference(candidate)
+    for back in LOOK:
+        log = platform.log.read(platform.stream, now - back, now)
+        if log.height < LEAST and back is not LOOK[-1]:
+            continue
+        seen = preflight.traffic(
+            plan,
+            log,
+            now - log["time"][0] if log.height else timedelta(0),
+            champion=tested,
+            candidate=offered,
+            label_delay=project.data.label.matures_after,
+            threshold=project.training.threshold,
+        )
+        verdict = preflight.preflight(plan, seen)
+        if not verdict.failed:
+            break
+    return verdict
 
 
 def refused(platform: Platform, verdict: Verdict | None) -> bool:
     """Whether the plan wants this verdict to keep a rollout from starting."""
     refuses = platform.project.rollout.preflight == "refuse"
     return verdict is not None and verdict.failed and refuses
-
-
-def _recent(platform: Platform, now: datetime) -> tuple[pl.DataFrame, timedelta]:
-    """-> the log of the last while, and how long traffic was seen in it."""
-    log = pl.DataFrame()
-    for back in LOOK:
-        log = platform.log.read(platform.stream, now - back, now)
-        if log.height >= LEAST:
-            break
-    if not log.height:
-        return log, timedelta(0)
-    return log, now - log["time"][0]
