@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.errors import BadInput
+from homeostat.core.servable import Field
 from homeostat.serving.codec import (
     Outputs,
     read_v1,
@@ -195,6 +196,13 @@ def test_unknown_features_are_refused_and_the_sticky_one_is_not() -> None:
     assert rows.value("customer", AB) == "c7"
     with pytest.raises(BadInput, match="unknown features.*found customer"):
         rows.check_names(frozenset(AB))
+
+
+def test_a_number_too_large_for_its_column_is_refused() -> None:
+    rows = read_v1(b'{"instances": [{"a": 1e300, "b": "x"}, {"a": 1, "b": "y"}]}', 10)
+    assert rows.typed((Field("a", "FP64"),), AB)["a"].tolist() == [1e300, 1.0]
+    with pytest.raises(BadInput, match="feature 'a': out of range for FP32"):
+        rows.typed((Field("a"), Field("b", "BYTES")), AB)
 
 
 def test_a_sticky_value_beyond_all_floats_is_refused() -> None:

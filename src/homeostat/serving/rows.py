@@ -144,7 +144,8 @@ def _array(column: Sequence[Any], field: Field) -> NDArray[Any]:
         if not text and not field.shape and type(value) not in (int, float, bool):
             number(value, f"feature {field.name!r}, row {i}")
     try:
-        return np.array(column, dtype=field.dtype).reshape(len(column), *field.shape)
+        with np.errstate(over="ignore"):
+            array = np.array(column, dtype=field.dtype).reshape(len(column), *field.shape)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadInput(
             "not values of this feature",
@@ -152,6 +153,9 @@ def _array(column: Sequence[Any], field: Field) -> NDArray[Any]:
             expected=f"{field.datatype} of shape {list(field.shape)}",
             found=str(error),
         ) from error
+    if array.dtype.kind == "f" and not np.isfinite(array).all():  # JSON has nothing infinite
+        raise BadInput(f"out of range for {field.datatype}", path=f"feature {field.name!r}")
+    return array
 
 
 def number(value: Any, path: str) -> float:
