@@ -26,6 +26,9 @@ HOME = ".homeostat"
 LABELS = "labels"
 CLOCK = "HOMEOSTAT_CLOCK"
 ALERTMANAGER = "ALERTMANAGER_URL"
+SETTLES = timedelta(seconds=0.25)
+"""Real time from a request's time, taken as it is answered, to its being in the log, at most: a
+worker may lose the processor in between."""
 ORPHAN = 0.1
 """Seconds between looks whether the supervisor is still there."""
 
@@ -55,13 +58,14 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
     project = load(root)
     home = root / HOME
     home.mkdir(exist_ok=True)
+    time_of = ScaledClock.parse(clock or os.environ.get(CLOCK), time.time_ns)
     state = Database(os.environ.get("HOMEOSTAT_DATABASE_URL") or sqlite_url(home / "state.db"))
     tracking = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home / "mlflow.db")
     return Platform(
         project=project,
         root=root,
         home=home,
-        clock=ScaledClock.parse(clock or os.environ.get(CLOCK), time.time_ns),
+        clock=time_of,
         events=SqlEventStore(state),
         leases=SqlLeases(state),
         registry=MlflowRegistry(tracking, home / "artifacts"),
@@ -72,6 +76,7 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
         plane=LocalDataPlane(home),
         notifier=notifier(project.monitoring.notify, os.environ.get(ALERTMANAGER)),
         reference=read_reference,
+        settles=SETTLES * time_of.rate,
     )
 
 

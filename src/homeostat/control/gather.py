@@ -28,12 +28,14 @@ def monitor(
     first: datetime,
     now: datetime,
 ) -> Iterator[WindowObserved]:
-    """What the monitors see in every window that has closed since the last one, oldest first."""
+    """What the monitors see in every window that has closed since the last one, oldest first. A
+    window is looked at once, so not before all of its requests are in the log."""
+    settled = now - platform.settles
     project, version, watched = platform.project, champion.version, reference.watched
     spec, last_end = project.monitoring, state.last_end
     certificate = state.certificate_of(version)
     evidence = state.evidence if state.version == version else ()
-    for start, end in windows_due(last_end, now, spec.window, first):
+    for start, end in windows_due(last_end, settled, spec.window, first):
         weeks = spec.drift.weeks
         window = look(
             # the rows themselves are read for the estimate alone
@@ -55,7 +57,7 @@ def monitor(
         evidence, last_end = window.evidence, end
         yield window
     start = last_end or first
-    profiles.advance(watched, version, start, start + spec.window, now)
+    profiles.advance(watched, version, start, start + spec.window, settled)
 
 
 def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +28,8 @@ from homeostat.definition import Project
 @dataclass(frozen=True)
 class Platform:
     """root: the project's folder; home: its `.homeostat`. reference: the table a version's
-    monitors compare with (feature columns in model order, then `score` and `label`)."""
+    monitors compare with (feature columns in model order, then `score` and `label`). settles: how
+    long, in the clock's time, a request may take from its time to being in the log."""
 
     project: Project
     root: Path
@@ -43,6 +45,7 @@ class Platform:
     plane: DataPlane
     notifier: Notifier
     reference: Callable[[Version], pl.DataFrame]
+    settles: timedelta = timedelta(0)
 
     @property
     def stream(self) -> str:

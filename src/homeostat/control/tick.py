@@ -164,7 +164,8 @@ class Controller:
         if draft.state.lives:
             looking = any(isinstance(e, WindowObserved) for e in draft.events)
             first = draft.state.lives[0][0]
-            draft.add(heartbeat(monitor, spec, first, draft.at, looking=looking))
+            settled = draft.at - self.platform.settles
+            draft.add(heartbeat(monitor, spec, first, settled, looking=looking))
 
     def _degraded(self, draft: Draft) -> None:
         rollout = draft.state.live_rollout
