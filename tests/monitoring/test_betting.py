@@ -14,6 +14,10 @@ from homeostat.monitoring.baseline import Baseline, Categorical, Numeric
 from homeostat.monitoring.betting import calibrated, wager, weigh
 from homeostat.monitoring.column import look
 from homeostat.monitoring.model import Evidence
+from homeostat.monitoring.profiles import profile
+from homeostat.monitoring.spec import Drift
+from homeostat.monitoring.traffic import WHOLE, Watched, scored
+from homeostat.monitoring.watch import KEPT, watch
 
 BASE = Baseline.build(pl.DataFrame({"x": np.random.default_rng(0).normal(size=20_000)})).columns[0]
 FLAG = Baseline.build(pl.DataFrame({"x": ["a", "b", "b", "c"] * 2_000})).columns[0]
@@ -97,3 +101,22 @@ def test_quiet_windows_alarm_no_more_than_declared_however_many_features_there_a
         evidence = weigh(evidence, won, length, 12)
         alarms += any(e.named and e.feature not in before for e in evidence)
     assert alarms <= 400 / length
+
+
+def test_the_evidence_that_a_window_records_does_not_grow_with_columns_and_slices() -> None:
+    random = np.random.default_rng(2)
+    names = [f"f{i}" for i in range(KEPT + 60)]
+    base = random.normal(size=(3_000, len(names))).astype(np.float32)
+    inputs = pl.DataFrame(base, schema=names).with_columns(score=random.random(3_000))
+    watched = Watched.build(inputs, scored(inputs), ())
+    few = {name: random.normal(3.0, 1.0, 40) for name in names} | {"score": random.random(40)}
+    found = profile(watched.whole, few, np.arange(40, dtype=np.uint64))[0]
+    before = tuple(Evidence(name, 20.0, -1, name == "f7") for name in names)
+    columns, evidence = watch(watched, {WHOLE: found}, Drift(), 0.001, before)
+    assert len(columns) == len(names) + 1
+    assert len(evidence) == KEPT
+    assert evidence[0].named
+    # nor while no request comes
+    _, later = watch(watched, {}, Drift(), 0.001, before)
+    assert len(later) == KEPT
+    assert later[0].feature == "f7"

@@ -162,6 +162,25 @@ def test_a_monitor_that_does_not_look_is_an_alert_itself_and_ends_when_it_looks(
     assert len(heartbeat(fresh, SPEC, START, START + 3 * HOUR, looking=False)) == 1
 
 
+def test_a_clock_that_was_set_back_is_told_because_nothing_is_judged_until_it_is_caught_up() -> (
+    None
+):
+    state, _ = step(MonitorState(), window(9))
+
+    def asked(hours: float) -> list[MonitorEvent]:
+        return heartbeat(state, SPEC, START, START + hours * HOUR, looking=False)
+
+    assert asked(9) == []  # a little is caught up soon
+    (blind,) = asked(3)
+    assert isinstance(blind, AlertRaised)
+    assert blind.kind == "monitor"
+    assert "judged up to 2026-01-01 10:00 and it is 2026-01-01 03:00" in blind.text
+    state = evolve(state, blind, START + 3 * HOUR)
+    assert asked(4) == []
+    (over,) = asked(9)
+    assert isinstance(over, AlertResolved)
+
+
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_a_certificate_is_shown_beside_the_alerts_of_its_version(version: str) -> None:
     rate = Rate("quality", 1, 2.5, 0.4, 0.01, 2.2, 0.001)

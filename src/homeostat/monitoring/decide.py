@@ -181,15 +181,22 @@ def escalations(state: MonitorState, spec: MonitoringSpec, now: datetime) -> lis
 def heartbeat(
     state: MonitorState, spec: MonitoringSpec, first: datetime, now: datetime, *, looking: bool
 ) -> list[MonitorEvent]:
-    """A monitor that has not looked is an alert itself. first: since when there is something to
-    look at. looking: some window was judged just now, so that it only has to catch up."""
+    """A monitor that has not looked is an alert itself, and so is one that will not for long: the
+    clock was ahead, and windows were judged that are yet to come. first: since when there is
+    something to look at. looking: some window was judged just now, so that it only has to catch
+    up."""
     alert, looked = state.alert("monitor"), state.last_end or first
     overdue = now - looked - spec.window
+    ahead = looked - now >= OVERDUE * spec.window
+    if alert is None and ahead:
+        text = f"windows were judged up to {looked:%F %R} and it is {now:%F %R}: the clock was set "
+        text += "back; requests until then are not judged, and harm would go unnoticed"
+        return [_raise("monitor", "critical", "the monitors are blind", text, now)]
     if alert is None and not looking and overdue >= OVERDUE * spec.window:
         text = f"no window was judged since {looked:%F %R}, {_ago(overdue)} overdue: harm would go "
         text += "unnoticed; the loop's problems are in its output and at /metrics"
         return [_raise("monitor", "critical", "the monitors are blind", text, looked)]
-    if alert is not None and overdue < spec.window:
+    if alert is not None and overdue < spec.window and not ahead:
         return [AlertResolved(alert.key, alert.kind, f"windows are judged up to {looked:%F %R}")]
     return []
 

@@ -19,6 +19,10 @@ from homeostat.monitoring.traffic import WHOLE, Traffic, Watched
 BASELINE = 0.1
 """The part of the level that pays for the baseline's shares being a sample themselves."""
 
+KEPT = 200
+"""Columns whose evidence is remembered at most, those with the most of it: it is in the event of
+every window. What is forgotten can only make false alarms rarer."""
+
 
 def watch(
     watched: Watched,
@@ -48,10 +52,11 @@ def watch(
             bet = wager(base, seen, spec.min_effect, share * BASELINE, follow.get(name, -1))
             won[name] = average(bet, _tested(found, spec))
     kept = [e for e in before if e.feature in pairs and e.feature not in won]
-    evidence = (*weigh(before, won, 1 / (alpha * (1 - BASELINE)), len(pairs)), *kept)
+    grown = weigh(before, won, 1 / (alpha * (1 - BASELINE)), len(pairs))
+    evidence = tuple(sorted((*grown, *kept), key=lambda e: (not e.named, -e.log))[:KEPT])
     named = {e.feature: e for e in evidence}
     columns = tuple(_ruled(c, named.get(name)) for name, c in judged.items())
-    return columns, tuple(evidence)
+    return columns, evidence
 
 
 def _pairs(
