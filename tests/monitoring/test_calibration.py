@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -76,6 +77,25 @@ def test_large_shifts_are_seen_and_the_delay_counts_the_maturing_of_labels(
 
 
 @pytest.mark.slow
+def test_labels_that_take_longer_than_the_patience_hide_neither_alarms_nor_shifts(
+    quiet: tuple[History, Setting],
+) -> None:
+    history, setting = quiet
+    quality = Quality("auc", min=0.6, window=Duration(days=1))
+    spec = msgspec.structs.replace(SPEC, window=Duration(hours=12), quality=quality)
+    slow = setting._replace(spec=spec, matures=timedelta(days=30))
+    known = standard_shifts(slow)
+    swapped = {name: known[name] for name in known if "30%" in name}
+    (found,) = delays(history, slow, swapped, 1, np.random.default_rng(2))
+    assert found.seen == 1
+    assert (found.median or 0) >= timedelta(days=30).total_seconds()
+    # and a month before the first final label is no month without a false alarm
+    nervous = msgspec.structs.replace(quality, min=0.99)
+    slow = slow._replace(spec=msgspec.structs.replace(spec, quality=nervous))
+    alarms = {r.monitor: r.alarms for r in rates(history, slow, 0.2, np.random.default_rng(3))}
+    assert alarms["quality"] == 1
+
+
 def test_levels_are_solved_for_the_budget_and_never_looser_than_it_allows(
     quiet: tuple[History, Setting],
 ) -> None:

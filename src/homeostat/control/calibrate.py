@@ -54,7 +54,8 @@ def calibrate(
     state = load(platform.events.read(platform.stream))
     if state.champion is None:
         raise Refused(
-            "there is no champion whose monitors could be measured", remedy="homeostat run"
+            "there is no champion whose monitors could be measured",
+            remedy="homeostat up" if state.candidates else "homeostat run",
         )
     version = platform.registry.get(platform.stream, state.champion)
     table = platform.reference(version)

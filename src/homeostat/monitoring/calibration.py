@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 from scipy import special
@@ -35,7 +36,8 @@ BLOCKS = 12
 """Blocks to a window: long enough to keep what hangs together within a twelfth of it."""
 WARM_UP = 3
 PATIENCE = 50
-"""Windows within which a shift has to be seen, or counts as not seen."""
+"""Windows within which a shift has to be seen, or counts as not seen; of quality, after all labels
+that are judged are from after it."""
 STEPS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Multiples of a monitor's nominal level that are tried when a level is solved for."""
 LEAST_ROWS = 200
@@ -107,11 +109,15 @@ def rates(
     spec, levels = setting.spec, levels or Levels()
     count = max(1, round(months * looks_per_month(spec.window)))
     alarms = dict.fromkeys(_watched(spec), 0)
-    for i, raised in enumerate(_stream(history, setting, count, random, levels)):
+    # before labels are final the monitor of quality cannot alarm: that is no time without alarms
+    cohort = _cohort(setting)
+    stream = _stream(history, setting, cohort + count, random, levels, unseen=cohort)
+    for i, raised in enumerate(stream):
         for monitor in alarms:
             alarms[monitor] += monitor in raised
-        if i % 100 == 99:
-            progress(f"{i + 1:,} of {count:,} windows, {sum(alarms.values())} alarms")
+        done = i + 1 - cohort
+        if done > 0 and done % 100 == 0:
+            progress(f"{done:,} of {count:,} windows, {sum(alarms.values())} alarms")
     told = count * spec.window / MONTH
     return tuple(rate_of(m, alarms[m], told, levels.of(m, spec)) for m in alarms)
 
@@ -131,11 +137,15 @@ def delays(
     for name, (monitor, shift) in shifts.items():
         if monitor not in _watched(spec):
             continue
-        late = []
+        late, of = [], setting
+        if monitor != "quality":  # and nothing has to wait for labels
+            of = setting._replace(spec=msgspec.structs.replace(spec, quality=None))
+        # labels take a while: what is judged at first is from before the shift
+        cohort = _cohort(of)
+        warm, hidden = WARM_UP + cohort, of.matures // spec.window if cohort else 0
+        count = warm + cohort + PATIENCE
         for _ in range(episodes):
-            # labels take a while: what is judged at first is from before the shift
-            warm = WARM_UP + _cohort(setting)
-            stream = _stream(history, setting, warm + PATIENCE, random, levels, shift, warm)
+            stream = _stream(history, of, count, random, levels, shift, warm, cohort + hidden)
             windows = (i for i, raised in enumerate(stream) if i >= warm and monitor in raised)
             first = next(windows, None)
             if first is not None:
@@ -241,9 +251,11 @@ def _stream(
     levels: Levels | None,
     shift: Shift | None = None,
     since: int = 0,
+    unseen: int = 0,
 ) -> Iterator[set[str]]:
     """The kinds of alert that each of `count` windows raises; one that stays open is one alarm.
-    shift: of the windows from number `since` on, drawn once for the stream."""
+    shift: of the windows from number `since` on, drawn once for the stream. unseen: so many
+    windows at first only bring labels, and no monitor looks at them."""
     spec, state = setting.spec, MonitorState()
     seed = int(random.integers(2**31))
     past: list[pl.DataFrame] = []
@@ -254,7 +266,11 @@ def _stream(
         rows = _draw(history, setting, random, start)
         if shift is not None and i >= since:
             rows = shift(rows, np.random.default_rng(seed))
-        past = [*past[-cohort:], rows]
+        kept = rows if setting.reference.estimator else rows.drop("features")
+        past = [*past, kept][-cohort - 1 :]
+        if i < unseen:
+            yield set()
+            continue
         window = observe(
             rows.drop("label"),
             setting.reference,
@@ -296,7 +312,9 @@ def _matured(past: Sequence[pl.DataFrame], setting: Setting, end: datetime) -> p
 
 
 def _cohort(setting: Setting) -> int:
-    """Windows that the quality window and the maturing of labels reach back."""
+    """Windows that the quality window and the maturing of labels reach back, if they matter."""
+    if setting.spec.quality is None:
+        return 0
     reach = START - quality_since(setting.spec, START) + setting.matures
     return -(-reach // setting.spec.window)
 
