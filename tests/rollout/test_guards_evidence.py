@@ -186,6 +186,43 @@ def test_a_batch_that_fails_counts_as_one_request() -> None:
     assert not only(Guards(error_rate=ErrorGuard()), after).failed
 
 
+def test_a_later_look_at_two_rates_only_adds_to_what_an_earlier_one_saw() -> None:
+    rng = np.random.default_rng(4)
+    canary, event = rng.random(3000) < 0.3, rng.random(3000) < 0.1
+    changes = np.array([1000, 2000])
+
+    def wealth(n: int) -> list[float]:
+        ends = two_by_two.cuts(n, changes)
+        blocks = two_by_two.in_blocks(canary[:n], event[:n], ends)
+        return two_by_two.log_wealth(blocks, 0.02, above=False).tolist()
+
+    last = wealth(3000)
+    for n in (1, 2, 13, 40, 333, 1001, 2500, 2999):
+        seen = wealth(n)
+        assert seen == pytest.approx(last[: len(seen)])
+
+
+def test_a_group_that_appears_later_costs_those_before_nothing() -> None:
+    guards = Guards(bias=BiasGuard("group", max=0.5))
+    log, labels = traffic(3000)
+    group = pl.col("features").list.get(0)
+    log = log.with_columns(score=pl.when(group == 1).then(0.9).otherwise("score"))
+    few = log.filter(pl.col("version") == "2").filter(group == 0).head(40)
+    late = few.with_columns(
+        id=pl.lit("late-") + pl.col("id"),
+        time=pl.col("time") + timedelta(days=1),
+        features=pl.lit([2.0], dtype=pl.List(pl.Float64)).cast(few.schema["features"]),
+    )
+    before, after = (
+        only(guards, see(log, labels)),
+        only(guards, see(pl.concat([log, late]), labels)),
+    )
+    assert (before.n or 0) > 40 == after.n
+    assert before.low is not None
+    assert before.low > 0
+    assert after.low == before.low
+
+
 RATE = Guards(error_rate=ErrorGuard(0.02))
 
 
@@ -318,9 +355,10 @@ def test_bounds_of_two_rates_hold_their_difference_and_tighten_with_alpha(
 
 def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bounds() -> None:
     rng = np.random.default_rng(4)
-    canary = rng.random(9000) < 0.5
-    event = rng.random(9000) < np.where(canary, 0.02, 0.01)
-    blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(9000))
+    n = int(two_by_two.cuts(9200)[-1])  # the end of a block
+    canary = rng.random(n) < 0.5
+    event = rng.random(n) < np.where(canary, 0.02, 0.01)
+    blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(n))
     ours = two_by_two.difference(blocks, alpha=(0.05, 0.05))
     each = [
         sequences.rate(int(a.sum()), int(event[a].sum()), alpha=(0.025, 0.025))

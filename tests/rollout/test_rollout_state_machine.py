@@ -358,3 +358,10 @@ def test_steps_that_do_not_ascend_to_100_are_refused(steps: tuple[float, ...]) -
 def test_the_champion_itself_cannot_be_a_candidate() -> None:
     with pytest.raises(Refused, match="champion already"):
         commands.start(None, id="r", candidate="1", champion="1", plan=RolloutSpec())
+
+
+def test_a_clock_set_back_during_a_pause_takes_nothing_from_the_deadline() -> None:
+    state = begin(START)
+    state = apply(state, commands.pause(state, by="anna"), START + 60 * MINUTE)
+    again = apply(state, commands.resume(state, by="anna"), START + 20 * MINUTE)
+    assert again.deadline == state.deadline

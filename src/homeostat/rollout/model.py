@@ -7,7 +7,7 @@ the state as it is, so that a history can always be read, whoever wrote it.
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -310,7 +310,7 @@ def _resume(state: Rollout, at: datetime) -> Rollout:
         state,
         phase=state.resumes_to or Phase.STEP,
         since=at,
-        deadline=state.deadline + (at - state.paused_at),
+        deadline=state.deadline + max(at - state.paused_at, timedelta(0)),
         resumes_to=None,
         paused_at=None,
     )

@@ -36,12 +36,12 @@ class Blocks(NamedTuple):
 
 
 def cuts(n: int, changes: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
-    """Where blocks end, ascending, the last at n: after 1, 2, 3, ... requests, then at each
-    further GROWTH, and wherever the split changes."""
-    ends, at = [], 0.0
-    while at < n:
-        at = math.floor(at + max(1.0, GROWTH * at))
-        ends.append(min(int(at), n))
+    """Where blocks end, ascending: after 1, 2, 3, ... requests, then at each further GROWTH, and
+    wherever the split changes. A block that is not over yet is left out: its e-value holds at its
+    end, and a look in the middle must not be one more."""
+    ends, at = [], 0
+    while (at := math.floor(at + max(1.0, GROWTH * at))) <= n:
+        ends.append(at)
     found = np.array(ends, dtype=np.intp)
     return found if changes is None else np.union1d(found, changes[(changes > 0) & (changes < n)])
 

@@ -7,7 +7,7 @@ import polars as pl
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
-from homeostat.rollout.observations import GROUP, Observations
+from homeostat.rollout.observations import GROUP, Observations, labelled
 from homeostat.rollout.sequences import NOTHING, Bounds
 from homeostat.rollout.spec import BiasGuard
 
@@ -23,8 +23,10 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     """The largest difference between groups, on every request that the candidate scored (in the
     shadow, too). Rates of labelled requests where the metric asks for the true class.
 
-    Each group's rate has an equal part of alpha; the largest rate's bounds less the smallest
-    rate's are bounds of the difference (Bonferroni), so groups are those seen so far.
+    The largest rate's bounds less the smallest rate's are bounds of the difference. To be shown
+    harmful wrongly any group's may be wrong, so the k-th to appear has 1/(k(k+1)) of the rollback
+    alpha and their number need not be known; to pass wrongly, those of the two groups that are
+    truly the farthest apart, so each bound has half of the promotion alpha.
     """
     column = f"{GROUP}{guard.by}"
     if column not in seen.scored.columns:
@@ -54,26 +56,24 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
 
 
 def _of(rows: pl.DataFrame, true_class: float | None) -> pl.DataFrame:
-    return rows if true_class is None else rows.filter(pl.col("label") == true_class)
+    """In the order in which they came to tell something."""
+    return rows if true_class is None else labelled(rows).filter(pl.col("label") == true_class)
 
 
 def _difference(rows: pl.DataFrame, column: str, alpha: Alpha) -> tuple[Bounds, str]:
     """-> bounds of the largest difference of rates, and between which groups it is."""
-    groups = rows.group_by(column).agg(n=pl.len(), k=pl.col("alert").sum()).sort(column)
+    groups = rows.group_by(column, maintain_order=True).agg(n=pl.len(), k=pl.col("alert").sum())
     if groups.height < 2:
         return NOTHING, ""
-    part = alpha.part(2 * groups.height)
-    rates = {
-        str(value): sequences.rate(int(n), int(k), alpha=(part.rollback, part.rollback))
-        for value, n, k in groups.select(column, "n", "k").rows()
-    }
-    outer = {
-        str(value): sequences.rate(int(n), int(k), alpha=(part.promotion, part.promotion))
-        for value, n, k in groups.select(column, "n", "k").rows()
-    }
-    top = max(rates, key=lambda g: rates[g].point)
-    bottom = min(rates, key=lambda g: rates[g].point)
-    low = max(r.low for r in rates.values()) - min(r.high for r in rates.values())
+    inner: dict[str, Bounds] = {}
+    outer: dict[str, Bounds] = {}
+    for i, (value, n, k) in enumerate(groups.select(column, "n", "k").rows(), start=1):
+        own, both = alpha.rollback / (2 * i * (i + 1)), alpha.promotion / 2
+        inner[str(value)] = sequences.rate(int(n), int(k), alpha=(own, own))
+        outer[str(value)] = sequences.rate(int(n), int(k), alpha=(both, both))
+    top = max(inner, key=lambda g: inner[g].point)
+    bottom = min(inner, key=lambda g: inner[g].point)
+    low = max(r.low for r in inner.values()) - min(r.high for r in inner.values())
     high = max(r.high for r in outer.values()) - min(r.low for r in outer.values())
-    point, n = rates[top].point - rates[bottom].point, min(r.n for r in rates.values())
+    point, n = inner[top].point - inner[bottom].point, min(r.n for r in inner.values())
     return Bounds(point, max(low, 0.0), high, n), " and ".join(sorted((bottom, top)))
