@@ -25,6 +25,7 @@ from homeostat.rollout.evidence import (
     spent,
     sufficiency,
 )
+from homeostat.rollout.guards.estimate import SPENT
 from homeostat.rollout.guards.router import log_evidence
 from homeostat.rollout.observations import Observations, logged, observe
 from homeostat.rollout.spec import (
@@ -420,6 +421,16 @@ def test_requests_without_a_label_narrow_the_bounds_and_the_verdict_says_by_how_
     assert plain.low is not None
     assert told.high - told.low < plain.high - plain.low
     assert told.n == plain.n == 1200
+
+
+def test_what_may_be_narrowed_spends_on_both_bounds_no_more_than_alpha() -> None:
+    """Where nothing is left to narrow, the labels' own bounds are those of their part."""
+    seen = see(*traffic(600))
+    narrow, wide = (
+        measure(RolloutSpec(guards=Guards(quality=QualityGuard(estimate=e)), alpha=a), seen)[0]
+        for e, a in ((True, 0.05), (False, 0.05 * (1 - SPENT)))
+    )
+    assert (narrow.low, narrow.high) == pytest.approx((wide.low, wide.high))
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences, strategy
 from homeostat.rollout.evidence import spent
 from homeostat.rollout.guards.common import brief
+from homeostat.rollout.guards.estimate import SPENT
 from homeostat.rollout.guards.latency import P99
 from homeostat.rollout.guards.losses import largest, losses
 from homeostat.rollout.spec import QualityGuard, RolloutSpec
@@ -221,6 +222,7 @@ def _quality(guard: QualityGuard, seen: Traffic, alpha: float, share: float) -> 
     rare = min(seen.base_rate, 1 - seen.base_rate)
     classes = sequences.BURN_IN / max(rare, 1e-9)
     if guard.paired:
+        alpha *= 1 - SPENT if guard.estimate else 1.0
         assumed = seen.loss_sd * math.sqrt(2 * (1 - CORRELATION))
         sd = assumed if seen.harm_sd is None else seen.harm_sd
         told = _least(

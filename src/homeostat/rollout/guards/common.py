@@ -23,6 +23,9 @@ class Alpha(NamedTuple):
     def part(self, k: float) -> Alpha:
         return Alpha(self.rollback / k, self.promotion / k)
 
+    def times(self, share: float) -> Alpha:
+        return Alpha(self.rollback * share, self.promotion * share)
+
 
 def judged(
     check: str,

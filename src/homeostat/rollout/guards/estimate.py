@@ -25,8 +25,12 @@ from homeostat.rollout.sequences import Bounds
 
 Array = NDArray[np.float64]
 
+SPENT = 0.2
+"""The part of the guard's alpha that belongs to the narrowed bounds. The labels' own bounds, which
+decide before and stay in use where nothing is gained, have the rest: taking the narrower of two
+spends on both."""
 PREDICTED = 0.1
-"""The part of alpha for the mean of what is predicted; the rest is for the labels' correction."""
+"""Of that, the part for the mean of what is predicted; the rest is for the labels' correction."""
 LEAST_LABELS = 400
 LEAST_GAIN = 1.1
 """Used where it saves at least this factor of labelled requests."""
@@ -42,7 +46,8 @@ def narrowed(
     alpha: Alpha,
 ) -> tuple[Bounds, str]:
     """-> the bounds, narrower where requests without a label could make them so, and in words what
-    was used and gained. every: all pairs; known: those of them whose label counts.
+    was used and gained. every: all pairs; known: those of them whose label counts. alpha: what
+    the narrowed bounds may spend.
 
     Only once the asymptotic bound may be used. Assumes that the difference of the losses, given
     both scores, is the same in labelled and later requests; the scores themselves may move.
@@ -68,8 +73,7 @@ def narrowed(
     spread = _spread(s, w), _spread(ps, pw)
 
     def half(a: float) -> float:
-        own = (1 - PREDICTED) * a / 2  # half of alpha belongs to the time before it was ready
-        other = PREDICTED * a / 2
+        own, other = (1 - PREDICTED) * a, PREDICTED * a
         return spread[0] * float(sequences.width(len(s), own)) + spread[1] * float(
             sequences.width(len(ps), other)
         )

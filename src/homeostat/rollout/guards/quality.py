@@ -13,7 +13,7 @@ from homeostat.core.names import Arm
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract
-from homeostat.rollout.guards.estimate import narrowed
+from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.losses import harm_support, largest, losses
 from homeostat.rollout.observations import GROUP, Observations, labelled
 from homeostat.rollout.sequences import Bounds
@@ -70,10 +70,13 @@ def _harm(
     """-> bounds, and what beside labels they rest on."""
     if not guard.paired:
         return _single(guard, plan, seen, scores.known, alpha), ""
-    bounds = _paired(guard, plan, seen, scores.known, alpha)
-    if not guard.estimate or bounds.n == 0:
+    if not guard.estimate:
+        return _paired(guard, plan, seen, scores.known, alpha), ""
+    bounds = _paired(guard, plan, seen, scores.known, alpha.times(1 - SPENT))
+    if bounds.n == 0:
         return bounds, ""
-    return narrowed(guard.metric, seen, scores.all, scores.known, plan.block, bounds, alpha)
+    rest = alpha.times(SPENT)
+    return narrowed(guard.metric, seen, scores.all, scores.known, plan.block, bounds, rest)
 
 
 def _paired(
