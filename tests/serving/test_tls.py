@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +64,24 @@ def test_https_serves_a_client_that_trusts_the_authority(
         httpx.get(f"https://localhost:{port}/v2")
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"http://localhost:{port}/v2")
+
+
+@pytest.mark.slow
+def test_a_client_that_leaves_before_its_answer_is_nothing_to_complain_of(
+    served: Any, tls: Tls, authority: trustme.CA, capfd: pytest.CaptureFixture[str]
+) -> None:
+    served.publish(served.model("1"))
+    served.start(tls=tls)
+    body = json.dumps({"instances": [[1, 2]] * 9000}).encode()
+    head = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+    for _ in range(5):
+        plain = socket.create_connection(("127.0.0.1", served.server.port), timeout=10)
+        with trusting(authority).wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(head % len(body) + body)
+            with contextlib.suppress(OSError):
+                client.unwrap()  # TLS says that nothing more comes
+    served.stop()
+    assert "eof_received" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

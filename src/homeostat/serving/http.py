@@ -150,9 +150,9 @@ class Connection(asyncio.Protocol):
                 self._long_head()
 
     def eof_received(self) -> bool:
-        # a client that has sent all it wants still gets its answers
+        # a client that has sent all it wants still gets its answers, but for TLS: it ends as a whole
         self._refused = True
-        if not self._waiting:
+        if not self._waiting or self._transport is None or not self._transport.can_write_eof():
             return False
         self._waiting[-1].close = True
         return True
