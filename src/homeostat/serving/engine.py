@@ -134,10 +134,9 @@ class Engine:
         aside = model.aside or model.pace.slow
         jobs, rest = _split(jobs, MOST if aside else model.pace.limit)
         aside = aside or jobs[0].n > model.pace.limit  # one request, more than a run should take
-        if rest:
+        del self._pending[key]
+        if rest:  # in line behind the others of this model
             self._pending[key] = rest
-        else:
-            del self._pending[key]
         # of the processor, not the clock: that others want it too says nothing of the model
         began = thread_time()
         jobs[0].served.used = now = perf_counter()
