@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
                 self._long_head()
 
     def eof_received(self) -> bool:
-        # a client that has sent all it wants still gets its answers, but for TLS: it ends as a whole
+        # a client that has sent all it wants still gets its answers (TLS ends as a whole)
         self._refused = True
         if not self._waiting or self._transport is None or not self._transport.can_write_eof():
             return False
