@@ -21,8 +21,9 @@ GROUPS = 4
 """Rows are compared in so many groups of ascending score, each with an equal share of the positives
 that the scores announce: where few are positive, bins of equal size would each hold a handful."""
 OFF = 0.2
-"""Scores mean something else when the calibration error is shown to be more than this share of
-the rarer class: 0.1 where half are positive, 0.002 where one in a hundred is."""
+"""Scores mean something else when a calibration error is shown (its lower bound is above zero) and
+is more than this share of the rarer class: 0.1 where half are positive, 0.002 where one in a
+hundred is."""
 RATE_MOVED = 0.1
 """The mix of the classes has moved when the share of positives is shown to differ by more than
 this share of the rarer class."""
@@ -34,8 +35,8 @@ class Outcomes(msgspec.Struct, frozen=True):
     n: how many. coverage: labels that are there over those that may be there by now. rate, low,
     high: share of positives with its interval, expected: on the test set. residual: mean of label
     minus what the score meant on the test set. error: calibration error against that over GROUPS
-    groups, error_low its lower bound; mixed_low the same once the new mix of the classes is allowed
-    for (Bayes).
+    groups, error_low its lower bound; mixed, mixed_low the same once the new mix of the classes is
+    allowed for (Bayes).
     """
 
     n: int
@@ -48,6 +49,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     error: float
     error_low: float
     mixed_low: float
+    mixed: float = 0.0
 
     @property
     def rarer(self) -> float:
@@ -61,12 +63,12 @@ class Outcomes(msgspec.Struct, frozen=True):
     @property
     def off(self) -> bool:
         """Scores do not mean what they meant."""
-        return self.error_low > OFF * self.rarer
+        return self.error_low > 0 and self.error > OFF * self.rarer
 
     @property
     def off_beyond_mix(self) -> bool:
         """Nor do they once another mix of the classes is allowed for."""
-        return self.mixed_low > OFF * self.rarer
+        return self.mixed_low > 0 and self.mixed > OFF * self.rarer
 
 
 class Meaning(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ class Meaning(msgspec.Struct, frozen=True):
         low, high = wilson(rate, n, confidence)
         now = min(max(rate, EDGE), 1 - EDGE)
         error, error_low = _error(y, p, self.rows, confidence)
-        _, mixed_low = _error(y, adjusted(p, self.rate, now), self.rows, confidence)
+        mixed, mixed_low = _error(y, adjusted(p, self.rate, now), self.rows, confidence)
         return Outcomes(
             n=n,
             coverage=min(1.0, n / float(propensity.sum())),
@@ -111,6 +113,7 @@ class Meaning(msgspec.Struct, frozen=True):
             error=error,
             error_low=error_low,
             mixed_low=mixed_low,
+            mixed=mixed,
         )
 
 

@@ -79,7 +79,7 @@ def matrix(frame: pl.DataFrame, features: Sequence[str]) -> Features:
     wrong = [f"{n!r} ({t})" for n, t in kinds.items() if not (t.is_numeric() or t == pl.Boolean)]
     if wrong:
         raise BadInput(
-            "features must be numbers",
+            "features must be numbers or text",
             found=", ".join(wrong[:5]),
             remedy="encode them in the transform, or leave them out of its result",
         )
