@@ -25,7 +25,8 @@ from homeostat.rollout.evidence import (
     spent,
     sufficiency,
 )
-from homeostat.rollout.guards.estimate import SPENT
+from homeostat.rollout.guards.common import Alpha
+from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.router import log_evidence
 from homeostat.rollout.observations import Observations, logged, observe
 from homeostat.rollout.spec import (
@@ -421,6 +422,29 @@ def test_requests_without_a_label_narrow_the_bounds_and_the_verdict_says_by_how_
     assert plain.low is not None
     assert told.high - told.low < plain.high - plain.low
     assert told.n == plain.n == 1200
+
+
+def test_bounds_are_not_narrowed_on_fewer_blocks_than_they_need() -> None:
+    seen = see(*traffic(12_000, skill=3.0, garbled=0.1, labelled=0.1))
+    guards = Guards(quality=QualityGuard("brier", margin=0.02))
+    for block, used in ((Duration(seconds=1), True), (Duration(minutes=5), False)):
+        verdict = measure(RolloutSpec(guards=guards, block=block), seen)[0]
+        assert ("without a label" in verdict.sentence) == used, verdict.sentence
+
+
+def test_neighbours_are_one_block_in_whatever_order_their_labels_come() -> None:
+    log, labels = traffic(12_000, apart=0.25, skill=3.0, garbled=0.1, labelled=0.2)
+    late = np.random.default_rng(8).permutation(labels.height).tolist()
+    mixed = labels.with_columns(known=pl.col("known").gather(late) + timedelta(hours=1))
+    every = see(log, labels).pairs
+    bounds = sequences.Bounds(0.0, -9.0, 9.0, 2400)
+    found = [
+        narrowed("brier", seen, every, seen.paired, Duration(seconds=1), bounds, Alpha(0.05, 0.05))[
+            0
+        ]
+        for seen in (see(log, labels), see(log, mixed))
+    ]
+    assert (found[0].low, found[0].high) == pytest.approx((found[1].low, found[1].high))
 
 
 def test_what_may_be_narrowed_spends_on_both_bounds_no_more_than_alpha() -> None:

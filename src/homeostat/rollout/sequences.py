@@ -73,7 +73,7 @@ def mean(
     point = float(s.sum() / w.sum())
     half = (alpha[0] / 2, alpha[1] / 2)
     residual = (s - point * w) / w.mean()
-    if _ready(residual, label):
+    if is_ready(residual, label):
         spread = math.sqrt(float(np.mean(residual**2)))
         return Bounds(
             point,
@@ -100,7 +100,7 @@ def in_blocks(
     return np.add.reduceat(x * w, first), np.add.reduceat(w, first)
 
 
-def _ready(residual: Array, label: Array | None) -> bool:
+def is_ready(residual: Array, label: Array | None) -> bool:
     """Whether the asymptotic bound may be used now; `ready` says it of every moment."""
     n = len(residual)
     second, fourth = float(np.mean(residual**2)), float(np.mean(residual**4))

@@ -55,6 +55,7 @@ def narrowed(
     more = every.height - known.height
     if known.height < LEAST_LABELS or more < known.height / 4:
         return bounds, ""
+    known = known.sort("time", "id")  # blocks are runs of neighbours, labels come in any order
     label = known["label"].to_numpy().astype(np.float64)
     harm = _difference(metric, seen, known, label)
     if "propensity" in known.columns and known["propensity"].min() not in (None, 1.0):
@@ -67,10 +68,11 @@ def narrowed(
         sequences.in_blocks(left, None, asked),
         sequences.in_blocks(predicted, None, _blocks(every, block)),
     )
-    if not sequences.ready(left, label)[-1]:
+    residual = _residual(s, w)
+    if not sequences.is_ready(residual, label):
         return bounds, ""
     point = float(left.mean() + predicted.mean())
-    spread = _spread(s, w), _spread(ps, pw)
+    spread = _spread(residual), _spread(_residual(ps, pw))
 
     def half(a: float) -> float:
         own, other = (1 - PREDICTED) * a, PREDICTED * a
@@ -89,13 +91,17 @@ def narrowed(
     return Bounds(point, low, high, bounds.n), how
 
 
-def _spread(s: Array, w: Array) -> float:
-    residual = (s - s.sum() / w.sum() * w) / w.mean()
+def _residual(s: Array, w: Array) -> Array:
+    """Of each block's sum from what its weight lets expect."""
+    return np.asarray((s - s.sum() / w.sum() * w) / w.mean())
+
+
+def _spread(residual: Array) -> float:
     return math.sqrt(float(np.mean(residual**2)))
 
 
 def _blocks(rows: pl.DataFrame, block: Duration) -> NDArray[np.int64] | None:
-    """By the time of the request: their order does not matter here."""
+    """By the time of the request, which the rows are ordered by."""
     size = int(block.total_seconds() * 1e6)
     return None if not size else rows["time"].cast(pl.Int64).to_numpy() // size
 
