@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from homeostat.cli import render
 from homeostat.control.calibrate import calibrate
 from homeostat.control.commands import monitors_silence
 from homeostat.control.history import history
@@ -46,6 +47,9 @@ def test_without_a_history_the_reference_is_replayed_and_without_a_champion_noth
     world = quiet_world(2)
     found = calibrate(world.platform, months=0.02, episodes=1, rows=50)
     assert (found.source, found.rows) == ("reference", 50)
+    # no alarm in half a day of replay is not "no false alarms"
+    drift = found.rates[0]
+    assert f"drift 0 (0 to {drift.high:.2g})" in render.status(status(world.platform))
     with pytest.raises(BadInput, match="no quiet window"):
         calibrate(world.platform, on="log")
     with pytest.raises(BadInput, match="nothing to replay"):

@@ -120,3 +120,14 @@ def test_the_evidence_that_a_window_records_does_not_grow_with_columns_and_slice
     _, later = watch(watched, {}, Drift(), 0.001, before)
     assert len(later) == KEPT
     assert later[0].feature == "f7"
+
+
+def test_windows_that_cannot_be_compared_with_anything_are_no_evidence() -> None:
+    inputs = pl.DataFrame({"x": [1.0, 2.0] * 500, "score": [0.1, 0.9] * 500})
+    watched = Watched.build(inputs, scored(inputs), ())
+    rows = {"x": np.array([1.0, 2.0] * 20), "score": np.array([0.1, 0.9] * 20)}
+    now = {WHOLE: profile(watched.whole, rows, np.arange(40, dtype=np.uint64))[0]}
+    before = (Evidence("x", 2.0),)
+    # no traffic a week ago
+    _, evidence = watch(watched, now, Drift(weeks=1), 0.001, before, {})
+    assert evidence == before

@@ -275,6 +275,27 @@ def test_broken_data_and_silence_are_warnings() -> None:
     assert data_broken(state) is None
 
 
+def test_slices_of_few_requests_do_not_date_a_change() -> None:
+    """Of how far traffic has moved, the change point is made."""
+
+    def flagged(rows: pl.DataFrame, every: int) -> pl.DataFrame:
+        flag = pl.when(pl.int_range(pl.len()) % every == 0).then(1.0).otherwise(0.0)
+        wide = pl.concat_list("features", flag.cast(pl.Float32))
+        return rows.with_columns(features=wide)
+
+    old = labelled(flagged(traffic(5000, 1), 4))
+    values = pl.DataFrame(old["features"].to_list(), schema=["a", "b", "flag"], orient="row")
+    table = values.with_columns(old["score"], old["label"])
+    found = []
+    for by in ((), ("flag",)):
+        spec = MonitoringSpec(drift=Drift(by=by))
+        reference = Reference.build(table, ("a", "b", "flag"), spec)
+        rows = flagged(traffic(600, 4), 300)
+        window = observe(rows, reference, spec, start=START, end=START + HOUR, version="1")
+        found.append(window.largest_effect)
+    assert found[0] == found[1]
+
+
 outcomes = st.sampled_from([P, F, I])
 
 

@@ -133,7 +133,10 @@ def _status(found: Status) -> Iterator[str]:
     if found.estimate is not None:
         yield f"            {coloured('guess', 'dim')} {found.estimate.sentence}"
     if found.certificate is not None:
-        told = "; ".join(f"{r.monitor} {r.per_month:.2g}" for r in found.certificate.rates)
+        told = "; ".join(
+            f"{r.monitor} {r.per_month:.2g} ({r.low:.2g} to {r.high:.2g})"
+            for r in found.certificate.rates
+        )
         yield f"            false alarms a month, as calibrated: {told}"
     for silence in found.silences:
         yield f"silence     {silence.sentence}"

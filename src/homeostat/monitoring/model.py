@@ -49,11 +49,11 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     """One closed window [start, end) of one model's traffic, answered by champion and canary.
 
     version: the champion that it is compared with. rows: requests, errors: those that failed.
-    moved: the most moved features, at most ten. largest_effect: over all of them. alpha: what the
-    window was allowed to spend on false alarms. estimate: what quality may be, without labels; it
-    decides nothing. labels: what final labels say of the scores. matured_until: the end of the
-    event time that quality and labels are about. evidence: of the features that may have moved,
-    over the windows so far."""
+    moved: the most moved features, at most ten. largest_effect: over all of them, of the whole
+    traffic. alpha: what the window was allowed to spend on false alarms. estimate: what quality
+    may be, without labels; it decides nothing. labels: what final labels say of the scores.
+    matured_until: the end of the event time that quality and labels are about. evidence: of the
+    features that may have moved, over the windows so far."""
 
     start: datetime
     end: datetime

@@ -48,7 +48,7 @@ def watch(
         judged[name] = msgspec.structs.replace(
             found, column=name, sentence=name + found.sentence.removeprefix(base.name)
         )
-        if seen.n + seen.nulls:
+        if seen.n + seen.nulls and base.n:  # else nothing was learnt, and evidence stands still
             bet = wager(base, seen, spec.min_effect, share * BASELINE, follow.get(name, -1))
             won[name] = average(bet, _tested(found, spec))
     kept = [e for e in before if e.feature in pairs and e.feature not in won]

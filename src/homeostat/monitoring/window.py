@@ -176,6 +176,8 @@ def observe(
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
     found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)
     inputs = [c for c in columns if c.column in reference.features]
+    # a slice of few rows is far from its baseline in any window: it dates no change
+    plain = [*inputs, *(c for c in columns if c.column == SCORE)]
     quality, harm = _quality(matured, reference, spec, version, threshold, k, on_quality)
     return WindowObserved(
         start,
@@ -188,7 +190,7 @@ def observe(
         quality,
         harm,
         tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
-        max((c.effect for c in columns if c.effect is not None), default=None),
+        max((c.effect for c in plain if c.effect is not None), default=None),
         levels.sum(spec),
         _estimated(rows, matured, reference, version),
         _outcomes(matured, reference, version, on_quality),
