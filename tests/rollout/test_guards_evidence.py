@@ -21,7 +21,6 @@ from homeostat.rollout.evidence import (
     ROUTER,
     Sufficiency,
     measure,
-    paths,
     spent,
     sufficiency,
 )
@@ -480,7 +479,7 @@ def test_bounds_that_labels_correct_are_ever_wrong_less_often_than_their_alpha()
     assert wrong / runs <= 0.2
 
 
-# -- sufficiency and paths ---------------------------------------------------------------------
+# -- sufficiency -------------------------------------------------------------------------------
 
 
 def test_sufficiency_is_the_least_of_all_guards() -> None:
@@ -494,23 +493,6 @@ def test_sufficiency_is_the_least_of_all_guards() -> None:
     assert sufficiency([passed, open_, nothing]) is Sufficiency.NO_DATA
     assert sufficiency([nothing, v("d", Outcome.FAIL, 9)]) is Sufficiency.ENOUGH
     assert sufficiency([split]) is Sufficiency.NO_DATA
-
-
-def test_paths_show_every_guard_over_time_and_end_with_what_is_decided() -> None:
-    plan = RolloutSpec(guards=Guards(quality=QualityGuard(margin=0.05), error_rate=ErrorGuard(0.1)))
-    seen = see(*traffic(1500), now=START + timedelta(seconds=1500))
-    found = paths(plan, seen, moments=12)
-    assert list(found) == ["quality", "error_rate", ROUTER]
-    for verdict in measure(plan, seen):
-        path = found[verdict.check]
-        assert (path.n[-1], path.point[-1], path.high[-1]) == (
-            verdict.n,
-            verdict.figure,
-            verdict.high,
-        )
-        assert list(path.n) == sorted(path.n)
-        assert len(path.at) == len(path.low) <= 12
-    assert found["quality"].alpha == spent(plan)["quality"]
 
 
 def test_the_guards_and_the_router_spend_no_more_than_alpha_on_rollbacks() -> None:

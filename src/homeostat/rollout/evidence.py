@@ -13,11 +13,6 @@ Promotion and rollback each have their own alpha.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-import msgspec
-import numpy as np
-
 from homeostat.core.verdict import Verdict
 from homeostat.rollout.guards import bias, latency, quality, rates, router
 from homeostat.rollout.guards.common import Alpha
@@ -31,13 +26,11 @@ __all__ = [
     "ROUTER",
     "Alpha",
     "Observations",
-    "Path",
     "Sufficiency",
     "harm_support",
     "losses",
     "measure",
     "observe",
-    "paths",
     "spent",
     "sufficiency",
 ]
@@ -72,57 +65,3 @@ def _judge(name: str, plan: RolloutSpec, seen: Observations, alpha: Alpha) -> Ve
     if name == "bias" and guards.bias is not None:
         return bias.judge(guards.bias, seen, alpha)
     raise LookupError(f"guard {name} is declared, and nothing judges it")
-
-
-# -- how it came about -------------------------------------------------------------------------
-
-
-class Path(msgspec.Struct, frozen=True):
-    """A guard's evidence over time (each of the same length, oldest first).
-
-    n: observations up to each moment. point, low, high: the figure and its bounds; None where
-    there is none. threshold: what the upper bound must be below to pass. alpha: what its bounds
-    spend over the whole rollout.
-    """
-
-    check: str
-    threshold: float | None
-    alpha: Alpha
-    at: tuple[datetime, ...]
-    n: tuple[int, ...]
-    point: tuple[float | None, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
-
-
-def paths(plan: RolloutSpec, seen: Observations, moments: int = 200) -> dict[str, Path]:
-    """What each guard would have said at up to `moments` moments, spread evenly over the evidence;
-    the last is now. Costs as many times what `measure` does."""
-    looks = [(at, measure(plan, seen.until(at))) for at in _moments(seen, moments)]
-    alpha = spent(plan)
-    found: dict[str, Path] = {}
-    for check in (*plan.guards.names(), ROUTER):
-        told = [(at, v) for at, verdicts in looks for v in verdicts if v.check == check]
-        if told:
-            found[check] = Path(
-                check,
-                told[-1][1].threshold,
-                alpha[check],
-                tuple(at for at, _ in told),
-                tuple(v.n or 0 for _, v in told),
-                tuple(v.figure for _, v in told),
-                tuple(v.low for _, v in told),
-                tuple(v.high for _, v in told),
-            )
-    return found
-
-
-def _moments(seen: Observations, most: int) -> list[datetime]:
-    """Of all at which evidence was added, evenly many apart; the latest is among them."""
-    counts = seen.scored["counts"].drop_nulls().cast(int).to_numpy()
-    added = np.unique(np.concatenate((seen.answers.time, counts)))
-    if not len(added):
-        return [] if seen.now is None else [seen.now]
-    chosen = added[np.unique(np.linspace(0, len(added) - 1, most).round().astype(int))]
-    found = [datetime.fromtimestamp(t / 1e6, UTC) for t in chosen.tolist()]
-    return found if seen.now is None else [*found[:-1], max(seen.now, found[-1])]

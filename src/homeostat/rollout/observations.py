@@ -54,10 +54,6 @@ class Answers(msgspec.Struct, frozen=True):
             np.sort(latencies[np.isfinite(latencies)]),
         )
 
-    def until(self, moment: int) -> Answers:
-        kept = slice(0, int(np.searchsorted(self.time, moment, side="right")))
-        return Answers(*(getattr(self, f)[kept] for f in self.__struct_fields__))
-
 
 class Observations(msgspec.Struct, frozen=True):
     """scored: id, time, arm, version, score, propensity, label, known, counts, group:* of what
@@ -110,17 +106,6 @@ class Observations(msgspec.Struct, frozen=True):
             | ((arm == Arm.CANARY.value) & (version == candidate))
         )
         return labelled(answered.filter(pl.col("id").is_first_distinct()))
-
-    def until(self, at: datetime) -> Observations:
-        """What was known at an earlier moment, labels that were corrected since taken as they are
-        now."""
-        counts = pl.col("counts") <= at
-        scored = self.scored.filter(pl.col("time") <= at).with_columns(
-            pl.when(counts).then(pl.col(c)).alias(c) for c in ("label", "known", "counts")
-        )
-        return msgspec.structs.replace(
-            self, answers=self.answers.until(_micros(at)), scored=scored, now=at
-        )
 
 
 def labelled(rows: pl.DataFrame) -> pl.DataFrame:
@@ -265,7 +250,3 @@ def _shares(rows: pl.DataFrame, canary: Flags, several: bool) -> Array:
     )
     both = mine + theirs
     return np.where(both > 0, mine / np.where(both > 0, both, 1.0), 0.0)
-
-
-def _micros(at: datetime) -> int:
-    return int(pl.Series([at], dtype=pl.Datetime("us", "UTC")).cast(pl.Int64)[0])
