@@ -39,8 +39,10 @@ def facts(labels: pl.DataFrame) -> pl.DataFrame:
                 expected="datetimes in UTC",
                 found=str(kind),
             )
-    rows = labels.select(pl.col(c).cast(t) for c, t in LABELS.items())
-    holes = {c: rows[c].null_count() for c in COLUMNS if rows[c].null_count()}
+    rows = labels
+    if [*labels.schema.items()] != [*LABELS.items()]:
+        rows = labels.select(pl.col(c).cast(t) for c, t in LABELS.items())
+    holes = {c: n for c in COLUMNS if (n := rows[c].null_count())}
     if holes or rows["label"].is_nan().any():
         found = ", ".join(f"{n} without {c}" for c, n in holes.items()) or "NaN as a label"
         raise BadInput("incomplete labels", expected="a value in every field", found=found)
@@ -50,6 +52,8 @@ def facts(labels: pl.DataFrame) -> pl.DataFrame:
 def new_facts(kept: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
     """Those of `given` (from `facts`) that are not in `kept`, in their order."""
     touched = kept.filter(pl.col("id").is_in(given["id"].implode()))
+    if touched.is_empty():
+        return given
     return given.join(touched, on=COLUMNS, how="anti", maintain_order="left")
 
 
@@ -60,16 +64,17 @@ def as_known(rows: pl.DataFrame, at: datetime, ids: pl.Series | None = None) -> 
     nothing, so `time` and `known` are those of the first fact with the present value.
     ids: answer for these only.
     """
-    rows = rows.select(COLUMNS).filter(pl.col("known") <= at)
+    told = pl.col("known") <= at
     if ids is not None:
-        rows = rows.filter(pl.col("id").is_in(ids.cast(pl.String).implode()))
+        told &= pl.col("id").is_in(ids.cast(pl.String).implode())
+    rows = rows.lazy().select(COLUMNS).filter(told).collect()
     if not rows["known"].is_sorted():
         rows = rows.sort("known", maintain_order=True)
     # nearly every id has one fact: only the others need their history looked at.
     # Equal hashes of different ids only send a row the long way round.
-    again = rows["id"].hash().is_duplicated()
-    if not again.any():
+    if rows["id"].n_unique() == rows.height:
         return rows
+    again = rows["id"].hash().is_duplicated()
     history = rows.with_row_index("_order").filter(again)
     history = history.unique(COLUMNS, keep="first", maintain_order=True)  # a fact counts once
     changed = pl.col("label").ne_missing(pl.col("label").shift(1).over("id"))

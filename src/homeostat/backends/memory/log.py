@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 
 import polars as pl
 
 from homeostat.core.records import PREDICTIONS
+
+NOTHING = pl.DataFrame(schema=PREDICTIONS)
 
 
 class MemoryPredictionLog:
@@ -21,20 +24,25 @@ class MemoryPredictionLog:
             return
         if batch.schema != PREDICTIONS:
             batch = batch.select(pl.col(name).cast(kind) for name, kind in PREDICTIONS.items())
-        times = batch["time"]
-        first, last = times.min(), times.max()
+        batch = batch.sort("time", "id", "arm")
+        first, last = batch["time"][0], batch["time"][-1]
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
         self._batches.setdefault(model, []).append((first, last, batch))
 
     def read(self, model: str, since: datetime, until: datetime) -> pl.DataFrame:
-        inside = [
-            batch
-            if first >= since and last < until
-            else batch.filter((pl.col("time") >= since) & (pl.col("time") < until))
+        touched = [
+            (first, last, batch)
             for first, last, batch in self._batches.get(model, [])
             if first < until and last >= since
         ]
-        if not inside:
-            return pl.DataFrame(schema=PREDICTIONS)
-        return pl.concat(inside).sort("time", "id", "arm")
+        if not touched:
+            return NOTHING.clone()
+        found = pl.concat(
+            batch
+            if first >= since and last < until
+            else batch.filter((pl.col("time") >= since) & (pl.col("time") < until))
+            for first, last, batch in touched
+        )
+        one_by_one = all(last < first for (_, last, _), (first, _, _) in pairwise(touched))
+        return found if one_by_one else found.sort("time", "id", "arm")

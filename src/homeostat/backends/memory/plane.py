@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -105,42 +105,38 @@ class MemoryDataPlane:
             scores.append(self._scorer(served, seen, names) if served else unanswered)
             latencies.append(self._latency(served, names) if served else np.zeros(len(names)))
         rows = np.concatenate([part.rows for part in parts])
-        at = PREDICTIONS["time"]
-        frame = pl.DataFrame(
-            [
-                pl.Series("id", list(chain.from_iterable(picked)), dtype=pl.String),
-                pl.Series(
-                    "features", features[rows], dtype=pl.Array(pl.Float32, features.shape[1])
-                ),
-                pl.Series("score", np.concatenate(scores), pl.Float64),
-                pl.Series("latency", np.concatenate(latencies), pl.Float64),
-                pl.Series("part", np.repeat(np.arange(len(parts)), [len(p.rows) for p in parts])),
-            ]
-        )
+        n = len(rows)
 
-        def of_part(values: Sequence[str | float]) -> pl.Expr:
-            return pl.lit(pl.Series(values)).gather(pl.col("part"))
+        def of_part(values: Sequence[Any]) -> list[Any]:
+            """The value of a row's part, row by row."""
+            return [v for v, part in zip(values, parts, strict=True) for _ in range(len(part.rows))]
 
-        failed = [NO_NUMBER if part.version else NOT_READY for part in parts]
-        score = pl.col("score").fill_nan(None)
-        inputs = pl.col("features").cast(PREDICTIONS["features"])
+        score = np.concatenate(scores)
+        failed = of_part([NO_NUMBER if part.version else NOT_READY for part in parts])
+        wrong = np.isnan(score).tolist()
+        inputs = pl.Series(features[rows], dtype=pl.Array(pl.Float32, features.shape[1]))
         if parts[0].version is None:  # nobody looked at them
-            inputs = pl.lit([], PREDICTIONS["features"])
-        return frame.select(
-            "id",
-            time=pl.lit(times, at)
+            inputs = pl.Series([[]] * n, dtype=PREDICTIONS["features"])
+        columns: dict[str, Any] = {
+            "id": list(chain.from_iterable(picked)),
+            "time": [times] * n
             if isinstance(times, datetime)
-            else pl.Series([times[i] for i in rows.tolist()], dtype=at),
-            model=pl.lit(model),
-            version=of_part([part.version.version if part.version else "" for part in parts]),
-            arm=of_part([str(part.arm or "") for part in parts]),
-            probability=of_part([float(part.probability) for part in parts]),
-            latency="latency",
-            features=inputs,
-            score=score,
-            error=pl.when(score.is_null()).then(of_part(failed)),
-            inputs=pl.lit(None, PREDICTIONS["inputs"]),
-            propensity=pl.lit(1.0),
+            else [times[i] for i in rows.tolist()],
+            "model": [model] * n,
+            "version": of_part([part.version.version if part.version else "" for part in parts]),
+            "arm": of_part([str(part.arm or "") for part in parts]),
+            "probability": np.repeat([p.probability for p in parts], [len(p.rows) for p in parts]),
+            "latency": np.concatenate(latencies),
+            "features": inputs.cast(PREDICTIONS["features"]),
+            "score": pl.Series(score, nan_to_null=True),
+            "error": [
+                why if is_wrong else None for why, is_wrong in zip(failed, wrong, strict=True)
+            ],
+            "inputs": [None] * n,
+            "propensity": np.ones(n),
+        }
+        return pl.DataFrame(
+            [pl.Series(name, columns[name], kind) for name, kind in PREDICTIONS.items()]
         )
 
 

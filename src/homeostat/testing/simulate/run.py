@@ -211,7 +211,7 @@ def _calm_down(world: World) -> None:
 
 
 def _obey(world: World) -> None:
-    run = Controller(world.platform).state().live_rollout
+    run = world.people.state().live_rollout
     if run is None:
         return
     if run.phase is Phase.PAUSED:

@@ -77,6 +77,14 @@ class Skills(MemoryRegistry):
         return name
 
 
+class Tables(MemorySnapshots):
+    """Nobody asks what a table's digest is: the loop knows it by its key."""
+
+    def put(self, key: str, table: pl.DataFrame) -> str:
+        self._tables.setdefault(key, (key, table))
+        return key
+
+
 class Mailbox:
     """A Notifier that keeps what it was sent."""
 
@@ -92,7 +100,7 @@ class Mailbox:
 
 class World:
     """Everything of one seed. What happens is chosen by `run`; here is how it happens.
-    plan: of the rollouts, instead of a drawn one."""
+    plan: of the rollouts, instead of a drawn one. people: what they look at; it never turns."""
 
     def __init__(self, seed: int, plan: RolloutSpec | None = None) -> None:
         self.rng = np.random.default_rng(seed)
@@ -125,13 +133,14 @@ class World:
             registry=self.registry,
             log=self.log,
             labels=self.labels,
-            snapshots=MemorySnapshots(),
+            snapshots=Tables(),
             jobs=self.jobs,
             plane=self.plane,
             notifier=self.mailbox,
             reference=self._reference,
         )
         self.controllers = [Process(self, 0), Process(self, 1)]
+        self.people = Controller(self.platform)
 
     # -- time and traffic ----------------------------------------------------------------------
 
@@ -154,16 +163,18 @@ class World:
         """All that wait; each says when it reached us, which may be yet to come."""
         if not self.waiting:
             return
-        batches = [
-            pl.DataFrame({"id": ids, "label": label}).select(
-                "id",
-                "label",
-                time=pl.lit(at, LABELS["time"]),
-                known=pl.lit(at + LATE, LABELS["known"]),
+        ids = [name for batch, _, _ in self.waiting for name in batch]
+        times = [at for batch, _, at in self.waiting for _ in batch]
+        self.labels.append(
+            pl.DataFrame(
+                [
+                    pl.Series("id", ids, LABELS["id"]),
+                    pl.Series("label", np.concatenate([label for _, label, _ in self.waiting])),
+                    pl.Series("time", times, LABELS["time"]),
+                    pl.Series("known", [at + LATE for at in times], LABELS["known"]),
+                ]
             )
-            for ids, label, at in self.waiting
-        ]
-        self.labels.append(pl.concat(batches))
+        )
         self.waiting.clear()
 
     # -- models --------------------------------------------------------------------------------
