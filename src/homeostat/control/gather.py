@@ -78,9 +78,9 @@ def labels(platform: Platform, end: datetime) -> Labels:
     spec, matures = platform.project.monitoring, platform.project.data.label.matures_after
     until = end - matures
     asked = platform.log.read(platform.stream, until - spec.window, until)
-    asked = asked.filter(pl.col("score").is_not_null()).unique("id").select("id", "time")
-    known = platform.labels.as_known(end, asked["id"]).select("id", "known")
-    delay = asked.join(known, on="id").select(pl.col("known") - pl.col("time")).to_series()
-    seconds = delay.dt.total_microseconds() / 1e6
+    asked = asked.filter(pl.col("score").is_not_null()).unique("id")[["id", "time"]]
+    known = platform.labels.as_known(end, asked["id"])[["id", "known"]]
+    delay = (pl.col("known") - pl.col("time")).dt.total_microseconds() / 1e6
+    seconds = asked.join(known, on="id").select(delay).to_series()
     quantiles = {q: seconds.quantile(q) for q in QUANTILES} if len(seconds) else {}
     return Labels(asked.height, len(seconds), {q: s for q, s in quantiles.items() if s is not None})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 
 from homeostat.core.errors import BadInput
@@ -43,10 +44,11 @@ def facts(labels: pl.DataFrame) -> pl.DataFrame:
     if [*labels.schema.items()] != [*LABELS.items()]:
         rows = labels.select(pl.col(c).cast(t) for c, t in LABELS.items())
     holes = {c: n for c in COLUMNS if (n := rows[c].null_count())}
-    if holes or rows["label"].is_nan().any():
+    if holes or np.isnan(rows["label"].to_numpy()).any():
         found = ", ".join(f"{n} without {c}" for c, n in holes.items()) or "NaN as a label"
         raise BadInput("incomplete labels", expected="a value in every field", found=found)
-    return rows.unique(maintain_order=True)
+    alone = rows["id"].n_unique() == rows.height
+    return rows if alone else rows.unique(maintain_order=True)
 
 
 def new_facts(kept: pl.DataFrame, given: pl.DataFrame) -> pl.DataFrame:
@@ -67,7 +69,7 @@ def as_known(rows: pl.DataFrame, at: datetime, ids: pl.Series | None = None) -> 
     told = pl.col("known") <= at
     if ids is not None:
         told &= pl.col("id").is_in(ids.cast(pl.String).implode())
-    rows = rows.lazy().select(COLUMNS).filter(told).collect()
+    rows = rows[COLUMNS].filter(told)
     if not rows["known"].is_sorted():
         rows = rows.sort("known", maintain_order=True)
     # nearly every id has one fact: only the others need their history looked at.

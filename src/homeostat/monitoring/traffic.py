@@ -90,24 +90,27 @@ def profiles(
 
     log: rows of `core.records.PREDICTIONS`; shadow scores and rows outside are left out. version:
     whose scores count; features count of all answers that have as many as the champion."""
-    log = log.filter(
-        (pl.col("time") >= start)
-        & (pl.col("time") < start + steps * step)
-        & (pl.col("arm") != Arm.SHADOW)
+    seen = log.select(
+        since=(pl.col("time") - start).dt.total_microseconds(),
+        answer=pl.col("arm").ne_missing(Arm.SHADOW.value),
+        fine=pl.col("error").is_null() & pl.col(SCORE).is_not_null(),
+        own=pl.col("version").eq_missing(version),
+        width=pl.col("features").list.len(),
+        priority=pl.col("id").hash(0),
     )
-    micros = (log["time"] - start).dt.total_microseconds()
-    log = log.with_columns(step=micros // (step // timedelta(microseconds=1)))
-    fine = pl.col("error").is_null() & pl.col(SCORE).is_not_null()
-    rows = np.bincount(log["step"].to_numpy(), minlength=steps)
-    answered = log.filter(fine)
-    group = answered["step"].to_numpy()
+    since = seen["since"].to_numpy() // (step // timedelta(microseconds=1))
+    inside = (since >= 0) & (since < steps) & seen["answer"].to_numpy()
+    rows = np.bincount(since[inside], minlength=steps)
+    at = np.flatnonzero(inside & seen["fine"].to_numpy())
+    group = since[at]
     errors = rows - np.bincount(group, minlength=steps)
-    table, absent = _matrix(answered, len(watched.features))
+    features = log["features"].gather(at) if len(at) < log.height else log["features"]
+    table, absent = _matrix(features, seen["width"].to_numpy()[at], len(watched.features))
     values = {name: table[:, i] for i, name in enumerate(watched.features)}
-    values[SCORE] = answered[SCORE].to_numpy()
+    values[SCORE] = log[SCORE].to_numpy()[at]
     away = dict.fromkeys(watched.features, absent)
-    away[SCORE] = (answered["version"] != version).to_numpy()
-    ids = answered["id"].hash(0).to_numpy()
+    away[SCORE] = ~seen["own"].to_numpy()[at]
+    ids = seen["priority"].to_numpy()[at]
     requests = list(zip(rows.tolist(), errors.tolist(), strict=True))
     whole = profile(watched.whole, values, ids, absent=away, group=group, requests=requests)
     found = {WHOLE: whole}
@@ -125,13 +128,13 @@ def profiles(
     return found
 
 
-def _matrix(answered: pl.DataFrame, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _matrix(features: pl.Series, widths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """-> the features (n, width), and which rows have not as many: they are left out."""
-    fits = (answered["features"].list.len() == width).to_numpy()
-    table = np.full((answered.height, width), np.nan, dtype=np.float32)
+    fits = widths == width
+    table = np.full((len(features), width), np.nan, dtype=np.float32)
     if fits.any():
-        flat = answered.filter(pl.Series(fits))["features"].explode().to_numpy()
-        table[fits] = flat.reshape(-1, width)
+        kept = features if fits.all() else features.filter(pl.Series(fits))
+        table[fits] = kept.explode().to_numpy().reshape(-1, width)
     return table, ~fits
 
 

@@ -199,10 +199,13 @@ def observe(
     )
 
 
+NOTHING = pl.DataFrame(schema=PREDICTIONS)
+
+
 def _window(predictions: pl.DataFrame | None, start: datetime, end: datetime) -> pl.DataFrame:
     """Answers and errors within a window, without what was scored in the shadow."""
     if predictions is None:
-        return pl.DataFrame(schema=PREDICTIONS)
+        return NOTHING
     inside = pl.col("time").is_between(start, end, closed="left")
     return predictions.filter(inside & (pl.col("arm") != Arm.SHADOW))
 
@@ -256,12 +259,15 @@ def _outcomes(
 
 def _own(matured: pl.DataFrame, version: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> label (NaN where it is not known), score, propensity of what a version scored, (n,)."""
-    own = matured.filter((pl.col("version") == version) & pl.col(SCORE).is_not_null())
-    label = own.get_column(LABEL).cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    propensity = np.ones(own.height)
-    if PROPENSITY in own.columns:
-        propensity = own.get_column(PROPENSITY).to_numpy()
-    return label, own.get_column(SCORE).to_numpy(), propensity
+    scored = matured.get_column(SCORE)
+    own = (matured.get_column("version") == version).fill_null(value=False).to_numpy()
+    if scored.null_count():
+        own &= scored.is_not_null().to_numpy()
+    label = matured.get_column(LABEL).cast(pl.Float64).to_numpy()[own]
+    propensity = np.ones(len(label))
+    if PROPENSITY in matured.columns:
+        propensity = matured.get_column(PROPENSITY).to_numpy()[own]
+    return label, scored.to_numpy()[own], propensity
 
 
 def _matrix(rows: pl.DataFrame, width: int) -> np.ndarray:

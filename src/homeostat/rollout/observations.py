@@ -82,7 +82,8 @@ class Observations(msgspec.Struct, frozen=True):
     def pairs(self) -> pl.DataFrame:
         """id, time, champion, candidate (their scores), label, known, counts, propensity, group:*
         of every request that both have scored, labelled or not, in the order of time."""
-        first, second = (self.scored.filter(pl.col("version") == v) for v in self.versions)
+        version = self.scored["version"]
+        first, second = (self.scored.filter(version == v) for v in self.versions)
         # a shadow decides nothing: the record of the answer says whether its label can be known
         both = first.rename({"score": "champion"}).join(
             second.select("id", candidate="score", other="propensity"),
@@ -146,32 +147,31 @@ def observe(
     extra = [e.cast(pl.String).alias(GROUP + name) for name, e in (groups or {}).items()]
     columns = ("id", "time", "version", "arm", "probability", "latency", "score", "error")
     asked = [*columns, "propensity", *extra, (pl.lit(None) if entity is None else entity).alias(_E)]
-    recent = log.filter(pl.col("time") >= since)
+    recent, version = pl.col("time") >= since, pl.col("version")
     versions = [champion, candidate, ""]
     records = (
-        recent.filter(pl.col("version").is_in(versions))
+        log.filter(recent, version.is_in(versions))
         .select(asked)
         .sort("time", "id")
         .unique(["id", "version"], keep="first", maintain_order=True)
     )
-    scored = (
-        records.filter(pl.col("score").is_not_null(), pl.col("version") != "")
-        .drop("latency", "error", "probability", _E)
-        .join(labels.select("id", "known", "label"), on="id", how="left", maintain_order="left")
-    )
     counts = pl.col("label").is_not_null()
     if settled is not None:
         counts &= pl.col("time") <= settled
-    scored = scored.with_columns(
-        label=pl.when(counts).then("label"),
-        known=pl.when(counts).then("known"),
-        counts=pl.when(counts).then(pl.max_horizontal("known", pl.col("time") + matures_after)),
+    kept = [c for c in records.columns if c not in ("latency", "error", "probability", _E)]
+    scored = (
+        records.filter(pl.col("score").is_not_null(), version != "")[kept]
+        .join(labels[["id", "known", "label"]], on="id", how="left", maintain_order="left")
+        .with_columns(
+            label=pl.when(counts).then("label"),
+            known=pl.when(counts).then("known"),
+            counts=pl.when(counts).then(pl.max_horizontal("known", pl.col("time") + matures_after)),
+        )
     )
-    others = recent.filter(
-        pl.col("arm") == Arm.CANARY.value, ~pl.col("version").is_in([*versions, *rivals])
-    )
+    other = (pl.col("arm") == Arm.CANARY.value) & ~version.is_in([*versions, *rivals])
+    before = log.select(pl.col("time").filter(recent & other).max()).item()
     return Observations(
-        answers=_answers(records, champion, candidate, bool(rivals), others["time"].max()),
+        answers=_answers(records, champion, candidate, bool(rivals), before),
         scored=scored,
         versions=(champion, candidate),
         thresholds=thresholds,
@@ -204,9 +204,16 @@ def _answers(
         ((arm == Arm.CHAMPION.value) & (version != candidate))
         | ((arm == Arm.CANARY.value) & (version != champion))
     ).select(
-        "id", "time", "arm", "probability", "latency", _E, failed=pl.col("error").is_not_null()
+        "id",
+        "time",
+        "arm",
+        "probability",
+        "latency",
+        _E,
+        failed=pl.col("error").is_not_null(),
+        batched=pl.col("id").str.contains("/", literal=True),
     )
-    if rows["id"].str.contains("/", literal=True).any():
+    if rows["batched"].any():
         request = pl.col("id").str.replace(BATCH, "")
         rows = rows.group_by(request, "arm", maintain_order=True).agg(
             pl.col("time", "probability", _E).first(),
@@ -217,7 +224,7 @@ def _answers(
     # both arms' records must say the same share to the last bit
     share = np.round(_shares(rows, canary, several), 9)
     failed = rows["failed"].to_numpy()
-    latency = rows["latency"].fill_null(np.nan).to_numpy()
+    latency = rows["latency"].to_numpy()  # NaN where there is none
     first = pl.lit(True) if before is None else pl.col("time") > pl.lit(before)
     entity = pl.struct(pl.coalesce(pl.col(_E).cast(pl.String), "id"), pl.Series("share", share))
     return Answers(
@@ -236,7 +243,7 @@ def _shares(rows: pl.DataFrame, canary: Flags, several: bool) -> Array:
     With one candidate the champion's is the rest. With several, each record knows its own arm's;
     the other's is taken from the arm's record before it (or the first one, at the beginning).
     """
-    own = rows["probability"].fill_null(0.0).to_numpy()
+    own: Array = np.nan_to_num(rows["probability"].to_numpy(), nan=0.0)
     if not several:
         return np.where(canary, own, 1.0 - own)
     mine, theirs = (

@@ -85,7 +85,8 @@ class MemoryDataPlane:
             return pl.DataFrame(schema=PREDICTIONS)
         batch = self._records(model, parts, ids, features, times)
         self._log.append(model, batch)
-        return batch.filter(pl.col("arm") != str(Arm.SHADOW))
+        shadows = any(part.arm is Arm.SHADOW for part in parts)
+        return batch.filter(pl.col("arm") != str(Arm.SHADOW)) if shadows else batch
 
     def _records(
         self,
@@ -119,7 +120,7 @@ class MemoryDataPlane:
             inputs = pl.Series([[]] * n, dtype=PREDICTIONS["features"])
         columns: dict[str, Any] = {
             "id": list(chain.from_iterable(picked)),
-            "time": [times] * n
+            "time": pl.Series([times], dtype=PREDICTIONS["time"]).new_from_index(0, n)
             if isinstance(times, datetime)
             else [times[i] for i in rows.tolist()],
             "model": [model] * n,
@@ -128,7 +129,7 @@ class MemoryDataPlane:
             "probability": np.repeat([p.probability for p in parts], [len(p.rows) for p in parts]),
             "latency": np.concatenate(latencies),
             "features": inputs.cast(PREDICTIONS["features"]),
-            "score": pl.Series(score, nan_to_null=True),
+            "score": [None if bad else s for s, bad in zip(score.tolist(), wrong, strict=True)],
             "error": [
                 why if is_wrong else None for why, is_wrong in zip(failed, wrong, strict=True)
             ],

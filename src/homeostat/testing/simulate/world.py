@@ -164,14 +164,17 @@ class World:
         if not self.waiting:
             return
         ids = [name for batch, _, _ in self.waiting for name in batch]
-        times = [at for batch, _, at in self.waiting for _ in batch]
+        sizes = [len(batch) for batch, _, _ in self.waiting]
+        when = [round(at.timestamp() * 1e6) for _, _, at in self.waiting]
+        times = np.repeat(when, sizes)
+        late = LATE // timedelta(microseconds=1)
         self.labels.append(
             pl.DataFrame(
                 [
                     pl.Series("id", ids, LABELS["id"]),
                     pl.Series("label", np.concatenate([label for _, label, _ in self.waiting])),
-                    pl.Series("time", times, LABELS["time"]),
-                    pl.Series("known", [at + LATE for at in times], LABELS["known"]),
+                    pl.Series("time", times).cast(LABELS["time"]),
+                    pl.Series("known", times + late).cast(LABELS["known"]),
                 ]
             )
         )
