@@ -253,7 +253,7 @@ def test_a_version_that_was_rolled_out_before_its_run_ended_does_not_wait_for_an
 
 def outcomes(**fields: object) -> Outcomes:
     plain = {"n": 500, "coverage": 1.0, "rate": 0.1, "low": 0.08, "high": 0.12, "expected": 0.1}
-    rest = {"residual": 0.0, "error": 0.01, "error_low": 0.0, "mixed_low": 0.0}
+    rest = {"residual": 0.0, "error": 0.01, "error_low": 0.0, "mixed": 0.01, "mixed_low": 0.0}
     return Outcomes(**(plain | rest | fields))  # type: ignore[arg-type]
 
 
@@ -321,7 +321,7 @@ def test_a_window_since_the_change_starts_there_and_waits_until_it_is_long_enoug
 
 def test_a_run_names_what_has_most_likely_changed() -> None:
     state = harmed()
-    off = outcomes(error=0.4, error_low=0.35, mixed_low=0.3)
+    off = outcomes(error=0.4, error_low=0.35, mixed=0.35, mixed_low=0.3)
     monitor = msgspec.structs.replace(state.monitor, labels=off)
     (event,) = policy.retrain(msgspec.structs.replace(state, monitor=monitor), project(), NOW)
     assert isinstance(event, RunStarted)

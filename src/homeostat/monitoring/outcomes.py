@@ -48,8 +48,8 @@ class Outcomes(msgspec.Struct, frozen=True):
     residual: float
     error: float
     error_low: float
+    mixed: float
     mixed_low: float
-    mixed: float = 0.0
 
     @property
     def rarer(self) -> float:
@@ -112,8 +112,8 @@ class Meaning(msgspec.Struct, frozen=True):
             residual=float((y - p).mean()),
             error=error,
             error_low=error_low,
-            mixed_low=mixed_low,
             mixed=mixed,
+            mixed_low=mixed_low,
         )
 
 
