@@ -9,6 +9,19 @@ import msgspec
 from homeostat.core.route import Servable
 from homeostat.core.verdict import Verdict
 
+MADE_OF = (
+    ("data", "snapshot"),
+    ("raw data", "raw"),
+    ("transform code", "code"),
+    ("fit code", "fit_code"),
+    ("definition", "definition"),
+    ("environment", "environment"),
+    ("git commit", "git_commit"),
+    ("trained on", "train_period"),
+    ("tested on", "test_period"),
+)
+"""What a version was made of: how people call it, and the lineage tag that holds it."""
+
 
 class NewVersion(msgspec.Struct, frozen=True):
     """What is handed to the registry.

@@ -9,25 +9,13 @@ import msgspec
 
 from homeostat.core.errors import NotFound
 from homeostat.core.verdict import Outcome
-from homeostat.core.version import Version
+from homeostat.core.version import MADE_OF, Version
 
 History = Sequence[tuple[datetime, str | None]]
 """When the champion changed, and to which version (None: nothing was served), in order."""
 
 PARENT = "parent"
 """The tag that names the champion a version was compared with when it was made."""
-
-_SHOWN = (
-    ("data", "snapshot"),
-    ("raw data", "raw"),
-    ("transform code", "code"),
-    ("fit code", "fit_code"),
-    ("definition", "definition"),
-    ("environment", "environment"),
-    ("git commit", "git_commit"),
-    ("trained on", "train_period"),
-    ("tested on", "test_period"),
-)
 
 
 class Period(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
@@ -90,7 +78,7 @@ def _ancestors(version: Version, known: dict[str, Version]) -> list[Version]:
 def _node(
     v: Version, parent: Lineage | None, live: tuple[Period, ...], children: tuple[str, ...]
 ) -> Lineage:
-    origin = {name: v.tags[tag] for name, tag in _SHOWN if tag in v.tags}
+    origin = {name: v.tags[tag] for name, tag in MADE_OF if tag in v.tags}
     before = parent.origin if parent is not None else origin
     return Lineage(
         model=v.model,

@@ -8,6 +8,7 @@ import msgspec
 
 from homeostat.core.errors import NotFound
 from homeostat.core.verdict import Verdict
+from homeostat.core.version import MADE_OF
 from homeostat.rollout import model, tell
 from homeostat.rollout.dossier.model import (
     Dossier,
@@ -24,19 +25,6 @@ from homeostat.rollout.evidence import Alpha, spent
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.guards.quality import of_slice, of_whole
 from homeostat.rollout.model import Phase, Rollout
-
-MADE_OF = (
-    ("data", "snapshot"),
-    ("raw data", "raw"),
-    ("transform code", "code"),
-    ("fit code", "fit_code"),
-    ("definition", "definition"),
-    ("environment", "environment"),
-    ("git commit", "git_commit"),
-    ("trained on", "train_period"),
-    ("tested on", "test_period"),
-)
-"""Lineage tags of a version that a dossier shows, and what it calls them."""
 
 
 def build(id: str, inputs: Inputs) -> Dossier:
