@@ -89,6 +89,31 @@ def test_what_is_kept_of_a_window_and_of_its_minutes_does_not_grow_with_their_nu
     assert (again[WHOLE].counts == traffic[WHOLE].counts).all()
 
 
+def test_windows_that_no_later_one_is_compared_with_are_removed_whoever_was_champion() -> None:
+    world = World(3)
+    version = world.registry.get(MODEL, world.install(Skill(0, GOOD)))
+    snapshots = MemorySnapshots()
+    platform = replace(world.platform, snapshots=snapshots)
+    table = platform.reference(version)
+    features = [c for c in table.columns if c not in ("score", "label")]
+    watched = Reference.build(table, features, world.project.monitoring).watched
+    day, sizes = timedelta(days=1), []
+    for number in range(40):
+        weeks = 2 if number < 30 else 1
+        declared = msgspec.structs.replace(world.project.monitoring.drift, weeks=weeks)
+        spec = msgspec.structs.replace(world.project.monitoring, drift=declared)
+        project = msgspec.structs.replace(world.project, monitoring=spec)
+        profiles = Profiles(replace(platform, project=project))
+        start, champion = START + number * day, "1" if number < 20 else "2"
+        profiles.window(watched, champion, start, start + day)
+        profiles.past(watched, champion, start, start + day, weeks)
+        profiles.prune(start, start + day)
+        sizes.append(len(snapshots._tables))
+    # of each day of the last weeks there is one, and of those before the first day too
+    assert max(sizes) <= 2 * 7 + 7
+    assert sizes[-1] <= 7 + 7
+
+
 @pytest.mark.parametrize("rate", [1.0, 7200.0])
 def test_the_log_is_given_real_time_whatever_the_clock_shows(tmp_path: Path, rate: float) -> None:
     scaffold(tmp_path)

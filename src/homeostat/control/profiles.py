@@ -2,7 +2,8 @@
 
 The window that is open is one profile per slice in memory, to which each minute (hour, where a
 window lasts days) is added; after a restart it is built again. Where windows of former weeks are
-compared with, one that has closed is a snapshot under a key of its model, version, bins and times.
+compared with, one that has closed is a snapshot under a key of its model and times, until it is
+older than all that a later window is compared with.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from homeostat.control.platform import Platform
+from homeostat.core.errors import Damaged
 from homeostat.data import snapshots
 from homeostat.monitoring.profiles import from_table, to_table
 from homeostat.monitoring.traffic import Traffic, Watched, grain, profiles, together
 
 WEEK = timedelta(days=7)
-SLICE = "slice"
+MOST_WEEKS = 8
+"""What `monitoring.drift.weeks` may be at most."""
+SLICE, OF = "slice", "of"
 
 
 class Profiles:
@@ -33,13 +37,30 @@ class Profiles:
         if not self._platform.project.monitoring.drift.weeks:
             # nobody will ask for it again: a full disk is then no reason to be blind
             return self._upto(watched, version, (start, end), end)
-        key = self._key(watched, version, start, end)
-        stored = self._platform.snapshots.get(key)
-        if stored is not None:
+        key, of = self._key(start, end), f"{version}:{watched.key}"
+        stored = self._kept(key)
+        if stored is not None and stored[OF].to_list() == [of] * stored.height:
             return _traffic(stored)
         traffic = self._upto(watched, version, (start, end), end)
-        self._platform.snapshots.put(key, _table(traffic))
+        if stored is not None:  # of another champion, or of other bins: nobody asks for it now
+            self._platform.snapshots.remove(key)
+        self._platform.snapshots.put(key, _table(traffic, of))
         return traffic
+
+    def prune(self, start: datetime, end: datetime) -> None:
+        """Remove what a window after [start, end) is not compared with any more, also where fewer
+        weeks are declared than once were."""
+        weeks = self._platform.project.monitoring.drift.weeks
+        if weeks:
+            for week in range(weeks + 1, MOST_WEEKS + 2):
+                self._platform.snapshots.remove(self._key(start - week * WEEK, end - week * WEEK))
+
+    def _kept(self, key: str) -> pl.DataFrame | None:
+        try:
+            return self._platform.snapshots.get(key)
+        except Damaged:  # it is made again from the log
+            self._platform.snapshots.remove(key)
+            return None
 
     def past(
         self, watched: Watched, version: str, start: datetime, end: datetime, weeks: int
@@ -76,14 +97,15 @@ class Profiles:
             self._open = (which, until, traffic)
         return traffic
 
-    def _key(self, watched: Watched, version: str, start: datetime, end: datetime) -> str:
-        words = (self._platform.stream, version, watched.key, start.isoformat(), end.isoformat())
+    def _key(self, start: datetime, end: datetime) -> str:
+        words = (self._platform.stream, start.isoformat(), end.isoformat())
         return snapshots.key("profiles of a window", *words)
 
 
-def _table(traffic: Traffic) -> pl.DataFrame:
-    """A row per slice."""
+def _table(traffic: Traffic, of: str) -> pl.DataFrame:
+    """A row per slice. of: whose scores were counted, in which bins."""
     names = pl.DataFrame({SLICE: list(traffic)}, {SLICE: pl.String()})
+    names = names.with_columns(pl.lit(of).alias(OF))
     return pl.concat([names, to_table(list(traffic.values()))], how="horizontal")
 
 

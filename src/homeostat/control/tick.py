@@ -35,7 +35,7 @@ from homeostat.monitoring.decide import decide as decide_alerts
 from homeostat.monitoring.decide import escalations, heartbeat, notices
 from homeostat.monitoring.model import AlertNotified, WindowObserved
 from homeostat.monitoring.traffic import SCORE
-from homeostat.monitoring.window import LABEL, Reference
+from homeostat.monitoring.window import CATCH_UP, LABEL, Reference
 from homeostat.rollout.model import Promoted
 
 
@@ -74,6 +74,7 @@ class Controller:
         self._aliased: tuple[str | None, str | None] | None = None
         self._profiles = Profiles(platform)
         self._labels: tuple[datetime, Labels] | None = None
+        self._pruned: datetime | None = None
         self._evidence: tuple[str, judge.Evidence] | None = None  # of the rollout with this id
 
     def state(self) -> State:
@@ -206,7 +207,15 @@ class Controller:
 
     def reconcile(self, state: State, problems: list[str]) -> None:
         """Bring the world in line with the state; the traffic first."""
-        effects = (self._route, self._jobs, self._aliases, self._notify, self._remind, self._count)
+        effects = (
+            self._route,
+            self._jobs,
+            self._aliases,
+            self._notify,
+            self._remind,
+            self._count,
+            self._prune,
+        )
         for effect in effects:
             _attempt(lambda effect=effect: effect(state), problems)  # type: ignore[misc]
         _attempt(lambda: self._show(state, len(problems)), problems)
@@ -277,6 +286,14 @@ class Controller:
         """How labels come, once a window."""
         if state.window is not None and (self._labels or (None,))[0] != state.window.end:
             self._labels = state.window.end, gather.labels(self.platform, state.window.end)
+
+    def _prune(self, state: State) -> None:
+        """Snapshots of windows that are compared with no more; as many as one tick may leave."""
+        length = self.platform.project.monitoring.window
+        for window in state.monitor.windows[-CATCH_UP:]:
+            if self._pruned is None or window.end > self._pruned:
+                self._profiles.prune(window.end - length, window.end)
+        self._pruned = state.monitor.last_end
 
     def _show(self, state: State, problems: int) -> None:
         now, project = self.platform.clock.now(), self.platform.project

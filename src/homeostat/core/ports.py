@@ -95,7 +95,9 @@ class SnapshotStore(Protocol):
 
     Laws: `put(key, table)` is atomic (a reader sees all of it or nothing) and repeating it changes
     nothing; `get(key)` returns an equal table, or None; `digest` is of the content, so equal
-    tables have equal digests on every backend. A full disk raises Unavailable and leaves nothing.
+    tables have equal digests on every backend. After `remove(key)` it is as if nothing had been
+    put under the key; removing what is not there does nothing, and other keys stay. A full disk
+    raises Unavailable and leaves nothing.
     """
 
     def put(self, key: str, table: pl.DataFrame) -> str: ...
@@ -103,6 +105,8 @@ class SnapshotStore(Protocol):
     def get(self, key: str) -> pl.DataFrame | None: ...
 
     def digest(self, key: str) -> str | None: ...
+
+    def remove(self, key: str) -> None: ...
 
 
 class Jobs(Protocol):

@@ -78,6 +78,26 @@ def read(url: str) -> bytes:
         raise unavailable(url, error) from error
 
 
+def remove(url: str) -> None:
+    """Remove one object; nothing where there is none. Raises Unavailable.
+
+    By boto3: PyArrow puts an empty object in place of the folder, which some servers take for a
+    file, and delta-rs asks for removals in bulk, which some do not know."""
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise Unavailable(
+            "objects on S3 cannot be removed without boto3", remedy="pip install 'homeostat[s3]'"
+        ) from error
+    bucket, _, key = url.removeprefix(SCHEME).partition("/")
+    try:
+        client = boto3.client("s3", region_name=_region())
+        client.delete_object(Bucket=bucket, Key=key)
+    except (BotoCoreError, ClientError) as error:
+        raise unavailable(url, error) from error
+
+
 def unavailable(url: str, error: Exception) -> Unavailable:
     """The store's own words, and where to look."""
     return Unavailable(

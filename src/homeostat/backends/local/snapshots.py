@@ -65,6 +65,18 @@ class FileSnapshots:
         path = Path(self._address(key))
         return _digest_of(str(path), path) if path.is_file() else None
 
+    def remove(self, key: str) -> None:
+        address = self._address(key)
+        if self._remote:
+            s3.remove(address)
+            return
+        try:
+            Path(address).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                "a snapshot cannot be removed", path=address, found=error.strerror or str(error)
+            ) from error
+
     def _address(self, key: str) -> str:
         return f"{self._root}/{checked(key)[:2]}/{key}.parquet"
 

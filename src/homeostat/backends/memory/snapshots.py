@@ -25,3 +25,6 @@ class MemorySnapshots:
     def digest(self, key: str) -> str | None:
         found = self._tables.get(checked(key))
         return None if found is None else found[0]
+
+    def remove(self, key: str) -> None:
+        self._tables.pop(checked(key), None)

@@ -74,7 +74,23 @@ class SnapshotsContract:
         assert found is not None
         assert found.columns == ["a"]
 
+    def test_what_was_removed_is_not_there_and_can_be_put_anew(self, store: SnapshotStore) -> None:
+        name, other, (first, second, *_) = fresh(), fresh(), tables()
+        store.remove(name)
+        store.put(name, first)
+        store.put(other, first)
+        store.remove(name)
+        assert store.get(name) is None
+        assert store.digest(name) is None
+        assert store.get(other) is not None
+        assert store.put(name, second) == table_digest(second)
+        found = store.get(name)
+        assert found is not None
+        assert_frame_equal(found, second)
+
     def test_a_key_that_could_leave_the_store_is_refused(self, store: SnapshotStore) -> None:
         for name in ("", "../x", "a/b", ".hidden"):
             with pytest.raises(BadInput, match="key"):
                 store.put(name, tables()[0])
+            with pytest.raises(BadInput, match="key"):
+                store.remove(name)
