@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -15,6 +17,7 @@ from homeostat.control.record import settle
 from homeostat.core.errors import BadInput
 from homeostat.core.names import Stage
 from homeostat.testing.replay import Replay
+from homeostat.training.spec import Anchor
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 BEFORE_TRAINING = (Stage.INGEST, Stage.TRANSFORM, Stage.VALIDATE)
@@ -135,3 +138,30 @@ def test_a_run_begins_whoever_else_writes_at_that_moment(platform: Platform) -> 
     settle(platform, decide)
     assert asked == [0, 1]
     assert list(state(platform).runs) == ["run-1", "run-2"]
+
+
+def test_a_candidate_that_forgets_the_golden_set_is_not_registered(
+    platform: Platform, tmp_path: Path
+) -> None:
+    rows = pl.read_csv(tmp_path / "rows.csv")
+    golden = tmp_path / "golden.csv"
+    anchor = Anchor("golden.csv", metric="auc", min=0.8)
+    gates = msgspec.structs.replace(platform.project.gates, anchor=anchor)
+    guarded = replace(platform, project=msgspec.structs.replace(platform.project, gates=gates))
+    rows.with_columns(label=1 - pl.col("label")).write_csv(golden)  # what is not in the data
+    refused = pipeline.run(guarded, pipeline.begin(guarded))
+    assert refused.version is None
+    outcome = found(guarded, refused.run)
+    assert outcome.outcome == "refused"
+    assert "golden set" in outcome.sentence
+    assert guarded.registry.versions(guarded.stream) == []
+    rows.write_csv(golden)
+    kept = pipeline.run(guarded, pipeline.begin(guarded))
+    assert kept.version == "1"
+    parts = found(guarded, kept.run).stages[Stage.EVALUATE].verdict.parts
+    (told,) = [p for p in parts if p.check.startswith("anchor")]
+    assert told.passed
+    # a golden set without the features is bad input, and says which is missing
+    rows.drop("a").write_csv(golden)
+    with pytest.raises(BadInput, match="no column 'a'"):
+        pipeline.run(guarded, pipeline.begin(guarded))

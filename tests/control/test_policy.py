@@ -152,11 +152,24 @@ def test_broken_data_are_not_trained_on() -> None:
     )
 
 
-def test_a_refusal_is_recorded_once() -> None:
-    state, declared = harmed(fruitless=2), project()
-    (event,) = policy.retrain(state, declared, NOW)
-    later = evolve(state, event, NOW, state.seq + 1)
-    assert policy.retrain(later, declared, NOW + HOUR) == []
+def test_a_refusal_is_recorded_once_per_rule_and_stretch_of_harm_whatever_it_quotes() -> None:
+    declared = project()
+
+    def state(share: int, since: datetime = NOW - DAY, **last: object) -> State:
+        broken = Verdict("data", Outcome.FAIL, f"{share} % of the rows have no amount", n=100)
+        found = harmed(since, **last)
+        monitor = msgspec.structs.replace(found.monitor, data=broken, data_since=NOW)
+        return msgspec.structs.replace(found, monitor=monitor)
+
+    (event,) = policy.retrain(state(40), declared, NOW)
+    assert isinstance(event, RetrainingRefused)
+    assert "40 %" in event.reason
+    assert policy.retrain(state(37, refusal=event), declared, NOW + HOUR) == []
+    # another rule, or another stretch of harm, is news
+    (other,) = policy.retrain(harmed(refusal=event, fruitless=2), declared, NOW + HOUR)
+    assert isinstance(other, RetrainingRefused)
+    (again,) = policy.retrain(state(37, NOW, refusal=event), declared, NOW + DAY)
+    assert isinstance(again, RetrainingRefused)
 
 
 def test_nothing_new_is_asked_for_while_a_run_or_a_candidate_is_under_way() -> None:

@@ -83,6 +83,22 @@ def test_what_was_named_stays_so_until_its_evidence_is_spent() -> None:
     assert weigh(kept, {"a": (-9.0, 2)}, 100, 1) == ()
 
 
+def test_alarms_stay_within_the_budget_in_the_long_run_though_a_named_column_resets_no_other() -> (
+    None
+):
+    random = np.random.default_rng(2)
+    names, run_length, windows, alarms = list("abcd"), 25.0, 6_000, 0
+    evidence: tuple[Evidence, ...] = ()
+    for _ in range(windows):
+        # worth one on average, and all columns hang together: the worst that may be
+        e = random.choice([0.4, 1.6]) * random.choice([0.5, 1.5], size=4)
+        won = {name: (float(np.log(x)), -1) for name, x in zip(names, e, strict=True)}
+        before = any(f.named for f in evidence)
+        evidence = weigh(evidence, won, run_length, 4)
+        alarms += any(f.named for f in evidence) and not before
+    assert 0 < alarms <= windows / run_length
+
+
 def test_quiet_windows_alarm_no_more_than_declared_however_many_features_there_are() -> None:
     random = np.random.default_rng(3)
     columns = [f"f{i}" for i in range(12)]

@@ -11,7 +11,7 @@ from homeostat.control.gauges import Labels
 from homeostat.control.platform import Platform
 from homeostat.control.profiles import Profiles
 from homeostat.core.version import Version
-from homeostat.monitoring.model import MonitorState, WindowObserved
+from homeostat.monitoring.model import CONTROLLER, WORKERS, MonitorState, WindowObserved
 from homeostat.monitoring.window import Reference, quality_since, windows_due
 from homeostat.monitoring.window import observe as look
 
@@ -27,9 +27,11 @@ def monitor(
     profiles: Profiles,
     first: datetime,
     now: datetime,
+    since: datetime,
 ) -> Iterator[WindowObserved]:
     """What the monitors see in every window that has closed since the last one, oldest first. A
-    window is looked at once, so not before all of its requests are in the log."""
+    window is looked at once, so not before all of its requests are in the log. since: when this
+    controller began to look; it knows nothing of who was running before."""
     settled = now - platform.settles
     project, version, watched = platform.project, champion.version, reference.watched
     spec, last_end = project.monitoring, state.last_end
@@ -53,11 +55,19 @@ def monitor(
             past=profiles.past(watched, version, start, end, weeks) if weeks else None,
             before=evidence,
             levels=None if certificate is None else certificate.levels,
+            down=_down(platform, end, since),
         )
         evidence, last_end = window.evidence, end
         yield window
     start = last_end or first
     profiles.advance(watched, version, start, start + spec.window, settled)
+
+
+def _down(platform: Platform, end: datetime, since: datetime) -> str:
+    """What was not running in a window, should nobody have been answered in it."""
+    if end <= since:
+        return CONTROLLER
+    return WORKERS if platform.plane.observed(platform.stream).workers == 0 else ""
 
 
 def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFrame:

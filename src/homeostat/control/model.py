@@ -64,10 +64,21 @@ class RunFinished(Event, frozen=True, tag="run.finished"):
 
 
 class RetrainingRefused(Event, frozen=True, tag="retraining.refused"):
-    """A trigger asked for training and the policy said no, and why."""
+    """A trigger asked for training and the policy said no, and why. kind: which of its rules.
+    since: when the harm that asked began."""
 
     trigger: str
     reason: str
+    kind: str = ""
+    since: datetime | None = None
+
+    def again(self, last: RetrainingRefused | None) -> bool:
+        """Nothing new beside the last refusal, whatever its figures were."""
+        return last is not None and (self.trigger, self.kind, self.since) == (
+            last.trigger,
+            last.kind,
+            last.since,
+        )
 
 
 class ChampionChanged(Event, frozen=True, tag="champion.changed"):

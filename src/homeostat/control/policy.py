@@ -50,6 +50,13 @@ class Trigger(NamedTuple):
     since: datetime
 
 
+class Refusal(NamedTuple):
+    """kind: one word per rule, the same however the figures in the reason change."""
+
+    kind: str
+    reason: str
+
+
 def trigger(state: State, project: Project, now: datetime) -> Trigger | None:
     """The first declared reason to train that holds now, in order of urgency.
 
@@ -94,52 +101,52 @@ def doing(state: State, project: Project, now: datetime) -> str:
     if wanted is None:
         return "what is declared under retraining.on does not ask for a retraining"
     refusal = admission(state, project, now, wanted)
-    return "a retraining starts" if refusal is None else f"no retraining yet: {refusal}"
+    return "a retraining starts" if refusal is None else f"no retraining yet: {refusal.reason}"
 
 
-def admission(state: State, project: Project, now: datetime, wanted: Trigger) -> str | None:
+def admission(state: State, project: Project, now: datetime, wanted: Trigger) -> Refusal | None:
     """None when the retraining is admitted, else the reason why not."""
     return _fit_to_learn_from(state, project, now, wanted) or _within_budget(state, project, now)
 
 
 def _fit_to_learn_from(
     state: State, project: Project, now: datetime, wanted: Trigger
-) -> str | None:
+) -> Refusal | None:
     """What is wrong with the data that there are to train on."""
     rules = project.retraining
     if state.champion is None:
-        return "there is no champion yet; run `homeostat run` first"
+        return Refusal("champion", "there is no champion yet; run `homeostat run` first")
     broken = values_broken(state.monitor)
     if broken is not None:
-        return f"the data are broken, and training on them would keep it: {broken}"
+        reason = f"the data are broken, and training on them would keep it: {broken}"
+        return Refusal("data", reason)
     if wanted.name != "schedule" and now - wanted.since < rules.wait:
         ready = wanted.since + rules.wait
-        return f"labels of the harmed period are gathered until {ready:%F %R} (wait: {rules.wait})"
+        reason = f"labels of the harmed period are gathered until {ready:%F %R}"
+        return Refusal("wait", f"{reason} (wait: {rules.wait})")
     labels = state.monitor.labels
     if labels is not None and labels.coverage < rules.coverage:
-        return (
-            f"labels are immature: {labels.coverage:.0%} of those that should be final are there, "
-            f"{rules.coverage:.0%} are asked for (coverage)"
-        )
+        reason = f"labels are immature: {labels.coverage:.0%} of those that should be final are "
+        return Refusal("labels", f"{reason}there, {rules.coverage:.0%} are asked for (coverage)")
     return _spoiled(state, project, now) or _too_recent(state, project, now)
 
 
-def _spoiled(state: State, project: Project, now: datetime) -> str | None:
+def _spoiled(state: State, project: Project, now: datetime) -> Refusal | None:
     """An incident within what would be trained on."""
     since, until = training_period(state, project, now)
     for incident in reversed(state.monitor.incidents):
         inside = min(until, incident.end) - max(since, incident.start)
         if inside > MOST_SPOILED * (until - since):
-            # without the times of the period, which move with every tick
-            return (
+            reason = (
                 f"broken data arrived from {incident.start:%F %R} to {incident.end:%F %R}, which "
                 "is within what would be trained on: correct them and start a run by hand, or "
                 "wait until they are out of it"
             )
+            return Refusal("incident", reason)
     return None
 
 
-def _too_recent(state: State, project: Project, now: datetime) -> str | None:
+def _too_recent(state: State, project: Project, now: datetime) -> Refusal | None:
     """Too little has happened since the change, where only that is trained on."""
     changed = changed_at(state.monitor)
     if project.retraining.window != "since_change" or changed is None:
@@ -149,7 +156,8 @@ def _too_recent(state: State, project: Project, now: datetime) -> str | None:
     least = 2 * split.test + split.gap  # as much to train on as to test on
     if last - changed < least:
         ready = changed + least + project.data.label.matures_after
-        return f"too few labels are final since the change of {changed:%F %R}: until {ready:%F %R}"
+        reason = f"too few labels are final since the change of {changed:%F %R}: until "
+        return Refusal("change", f"{reason}{ready:%F %R}")
     return None
 
 
@@ -165,31 +173,36 @@ def training_period(state: State, project: Project, now: datetime) -> tuple[date
     return since, max(since, until)
 
 
-def _within_budget(state: State, project: Project, now: datetime) -> str | None:
+def _within_budget(state: State, project: Project, now: datetime) -> Refusal | None:
     rules = project.retraining
     ended = [r.finished or r.started for r in state.runs.values()]
     if ended and now - max(ended) < rules.cooldown:
-        return f"cooldown of {rules.cooldown} until {max(ended) + rules.cooldown:%F %R}"
+        until = max(ended) + rules.cooldown
+        return Refusal("cooldown", f"cooldown of {rules.cooldown} until {until:%F %R}")
     week = [t for t in state.trained if t > now - timedelta(days=7)]
     if len(week) >= rules.per_week:
-        return f"the budget of {rules.per_week} retrainings per week is spent"
+        reason = f"the budget of {rules.per_week} retrainings per week is spent"
+        return Refusal("budget", reason)
     if state.fruitless >= rules.stop_after_no_gain:
-        return (
+        reason = (
             f"{state.fruitless} retrainings brought no promotion: look at `homeostat history`, "
             "then start one by hand with `homeostat run`"
         )
+        return Refusal("no gain", reason)
     return None
 
 
 def retrain(state: State, project: Project, now: datetime) -> list[LoopEvent]:
-    """Start a run, or record (once) why a trigger is not followed; nothing while one is."""
+    """Start a run, or record why a trigger is not followed, once per rule and stretch of harm
+    (figures in the reason change with every window); nothing while one is."""
     wanted = None if busy(state) else trigger(state, project, now)
     if wanted is None:
         return []
     refusal = admission(state, project, now, wanted)
     if refusal is not None:
-        refused = RetrainingRefused(wanted.name, refusal)
-        return [] if refused == state.refusal else [refused]
+        since = None if wanted.name == "schedule" else wanted.since
+        refused = RetrainingRefused(wanted.name, refusal.reason, refusal.kind, since)
+        return [] if refused.again(state.refusal) else [refused]
     found = cause(state.monitor)
     since = changed_at(state.monitor) if project.retraining.window == "since_change" else None
     why = "" if found is None else found.sentence

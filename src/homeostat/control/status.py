@@ -209,7 +209,8 @@ def _retraining(platform: Platform, state: State, now: datetime) -> Retraining:
     if wanted is None:
         refused = None
     elif refused is None:
-        refused = policy.admission(state, platform.project, now, wanted)
+        refusal = policy.admission(state, platform.project, now, wanted)
+        refused = None if refusal is None else refusal.reason
     found = cause(state.monitor)
     return Retraining(
         used_this_week=sum(t > now - timedelta(days=7) for t in state.trained),

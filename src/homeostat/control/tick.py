@@ -75,6 +75,7 @@ class Controller:
         self._profiles = Profiles(platform)
         self._labels: tuple[datetime, Labels] | None = None
         self._pruned: datetime | None = None
+        self._looking_since: datetime | None = None
         self._evidence: tuple[str, judge.Evidence] | None = None  # of the rollout with this id
 
     def state(self) -> State:
@@ -141,6 +142,7 @@ class Controller:
         if state.champion is None or state.champion_since is None:
             return
         first = state.lives[0][0]
+        self._looking_since = self._looking_since or draft.at
         champion = self.version(state.champion)
         windows = gather.monitor(
             self.platform,
@@ -150,6 +152,7 @@ class Controller:
             self._profiles,
             first,
             draft.at,
+            self._looking_since,
         )
         project = self.platform.project
         for window in windows:

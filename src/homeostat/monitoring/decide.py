@@ -17,6 +17,7 @@ from homeostat.core.verdict import Outcome
 from homeostat.monitoring import model
 from homeostat.monitoring.change import change_point
 from homeostat.monitoring.model import (
+    WORKERS,
     AlertEscalated,
     AlertRaised,
     AlertResolved,
@@ -266,6 +267,11 @@ def _traffic(state: MonitorState, window: WindowObserved) -> Iterator[MonitorEve
     alert = state.alert("traffic")
     if alert is None and state.empty >= NO_TRAFFIC and state.empty_since is not None:
         text = f"no request was answered since {state.empty_since:%F %R}: nothing can be judged"
-        yield _raise("traffic", "warning", "there is no traffic", text, state.empty_since)
+        title = "there is no traffic"
+        if window.down == WORKERS:
+            title = "no worker is running"
+            text += "; nobody would be answered: start workers with `homeostat up` or `serve`"
+        severity = "critical" if window.down == WORKERS else "warning"
+        yield _raise("traffic", severity, title, text, state.empty_since)
     elif alert is not None and window.rows > 0:
         yield AlertResolved(alert.key, alert.kind, f"{window.rows:,} requests in this window")

@@ -19,6 +19,8 @@ KEPT = 200
 KEPT_INCIDENTS = 50
 UNSENT = 50
 """Notices that wait at most; the oldest is dropped, its alert stays open."""
+CONTROLLER, WORKERS = "controller", "workers"
+"""What may have been down in a window without a request."""
 FAILED_REQUESTS = "errors"
 """The part of a data verdict that is about requests that failed, not about values."""
 
@@ -53,7 +55,9 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     traffic. alpha: what the window was allowed to spend on false alarms. estimate: what quality
     may be, without labels; it decides nothing. labels: what final labels say of the scores.
     matured_until: the end of the event time that quality and labels are about. evidence: of the
-    features that may have moved, over the windows so far."""
+    features that may have moved, over the windows so far. down: of a window without a request,
+    what was not running: the `controller` (nobody was there to say whether workers were), the
+    `workers`; empty: both were, and nobody asked."""
 
     start: datetime
     end: datetime
@@ -71,6 +75,7 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     labels: Outcomes | None = None
     matured_until: datetime | None = None
     evidence: tuple[Evidence, ...] = ()
+    down: str = ""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -206,7 +211,8 @@ class Period(msgspec.Struct, frozen=True):
 class MonitorState(msgspec.Struct, frozen=True):
     """version: whom the last window was about. drift, data, quality: the last verdicts that were
     not inconclusive, on this version (the last one at all, if none was). *_since: the end of the
-    first window that failed. empty: windows without traffic in a row. notices: not yet delivered.
+    first window that failed. empty: windows without traffic in a row, those left out in which the
+    loop itself was down: whether there was any is not known. notices: not yet delivered.
     windows: the last KEPT, oldest first. estimate: the last window's guess at quality.
     labels: the last evidence of final labels on this version. incidents: periods in which broken
     values arrived, the last KEPT_INCIDENTS, oldest first. certificate: of the last calibration,
@@ -291,7 +297,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
     harmed = (quality is not None and quality.failed) or (harm is not None and harm.shown)
     drift = _latest(state.drift, window.drift)
     data = _latest(state.data, window.data)
-    empty = state.empty + 1 if window.rows == 0 else 0
+    empty = state.empty + (window.down != CONTROLLER) if window.rows == 0 else 0
     figures = Figures(
         window.end,
         window.rows,
@@ -315,7 +321,7 @@ def _window(state: MonitorState, window: WindowObserved) -> MonitorState:
         moved=window.moved or state.moved,
         evidence=window.evidence if window.rows else state.evidence,
         empty=empty,
-        empty_since=_since(state.empty_since, empty > 0, window.start),
+        empty_since=_since(state.empty_since if state.empty else None, empty > 0, window.start),
         windows=(*state.windows, figures)[-KEPT:],
         estimate=window.estimate,
         labels=window.labels or state.labels,

@@ -21,7 +21,7 @@ from homeostat.monitoring.estimate.model import Estimated
 from homeostat.monitoring.estimate.service import Estimator, Rows
 from homeostat.monitoring.health import data_quality
 from homeostat.monitoring.levels import MONITORS, Levels, nominal
-from homeostat.monitoring.model import Evidence, Moved, WindowObserved
+from homeostat.monitoring.model import CONTROLLER, WORKERS, Evidence, Moved, WindowObserved
 from homeostat.monitoring.outcomes import Meaning, Outcomes
 from homeostat.monitoring.quality import Harm, judge
 from homeostat.monitoring.spec import MonitoringSpec, Quality
@@ -150,6 +150,7 @@ def observe(
     past: Traffic | None = None,
     before: Sequence[Evidence] = (),
     levels: Levels | None = None,
+    down: str = "",
 ) -> WindowObserved:
     """What [start, end) shows of the champion `version`. Pure.
 
@@ -163,6 +164,7 @@ def observe(
     estimate without labels alone. past: of the same hours in former weeks, where the reference is
     declared to be those. before: the evidence of drift after the window before this one, of the
     same version. levels: what each monitor may spend on false alarms; the nominal ones if unset.
+    down: what was not running (`model.CONTROLLER`, `model.WORKERS`), should there be no request.
     """
     if isinstance(reference, pl.DataFrame):
         reference = Reference.build(reference, features, spec, threshold=threshold, k=k)
@@ -185,7 +187,7 @@ def observe(
         version,
         whole.rows,
         whole.errors,
-        _drift_verdict(found, whole.rows),
+        _drift_verdict(found, whole.rows, down),
         data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=on_data),
         quality,
         harm,
@@ -196,6 +198,7 @@ def observe(
         _outcomes(matured, reference, version, on_quality),
         matured_until,
         evidence,
+        "" if whole.rows else down,
     )
 
 
@@ -210,10 +213,17 @@ def _window(predictions: pl.DataFrame | None, start: datetime, end: datetime) ->
     return predictions.filter(inside & (pl.col("arm") != Arm.SHADOW))
 
 
-def _drift_verdict(found: DriftReport, rows: int) -> Verdict:
+SILENT = {
+    "": "no traffic: nothing to compare",
+    WORKERS: "no worker was running: nothing to compare",
+    CONTROLLER: "homeostat was not running, and no request was logged: nothing to compare",
+}
+
+
+def _drift_verdict(found: DriftReport, rows: int, down: str) -> Verdict:
     """Only the parts that a person would read: the event is kept for ever."""
     if rows == 0:
-        return Verdict("drift", Outcome.INCONCLUSIVE, "no traffic: nothing to compare", n=0)
+        return Verdict("drift", Outcome.INCONCLUSIVE, SILENT[down], n=0)
     failed = [part for part in found.verdict.parts if part.failed]
     return msgspec.structs.replace(found.verdict, parts=tuple(failed[:MOST_MOVED]))
 
