@@ -5,9 +5,8 @@
 ```console background the command is left running; its output is awaited, and it is ended at last;
                       `homeostat up` and `homeostat serve` are always run like this
 ```console fails=2    the last command ends with that code (0 otherwise)
-```python             runs; names are shared within the document
+```python             runs in the folder of the sessions; names are shared within the document
 ```yaml               a definition, or sections of one, has to load
-```json               has to be JSON
 <!-- not run: why --> before a block leaves it out; <!-- tests: slow --> marks the document
 Port 8080 is replaced by a free one. `$ make ...` is not run: the repository's checks do that.
 A document that starts a server is slow. Blocks within comments prepare what the others need.
@@ -110,14 +109,14 @@ class Shell:
             "PYTHONWARNINGS": "ignore",
         }
         self._background: list[subprocess.Popen[bytes]] = []
-        self._where = folder
+        self.where = folder
 
     def run(self, command: str, timeout: float = 200.0) -> tuple[str, int]:
         """-> (what was printed, exit code)."""
         note = self.folder / ".where"
         process = subprocess.Popen(
             ["bash", "-c", f"{self._here(command)}\ncode=$?; pwd > '{note}'; exit $code"],
-            cwd=self._where,
+            cwd=self.where,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -130,7 +129,7 @@ class Shell:
             os.killpg(process.pid, signal.SIGINT)
             self._end(process)
             pytest.fail(f"$ {command}\ndid not end in {timeout:g} s")
-        self._where = Path(note.read_text().strip())
+        self.where = Path(note.read_text().strip())
         return printed.decode().replace(str(self.port), "8080"), process.returncode
 
     def start(self, command: str, expected: str, timeout: float = 90.0) -> None:
@@ -139,7 +138,7 @@ class Shell:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {self._here(command)}"],
-                cwd=self._where,
+                cwd=self.where,
                 env=self._environment | {"PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=file,

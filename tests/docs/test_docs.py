@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -53,44 +52,50 @@ def of(document: Path, *languages: str) -> list[Any]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("document", with_blocks("console"))
-def test_sessions_print_what_the_document_shows(document: Path, shell: Any) -> None:
-    for block in of(document, "console"):
-        where = f"{name(document)}:{block.line}"
-        steps = helpers.steps(block.body)
-        assert steps, f"{where}: no `$ command`"
-        if "background" in block.flags:
-            shell.start(steps[0].command, steps[0].expected)
-            continue
-        wanted = next((int(f[6:]) for f in block.flags if f.startswith("fails=")), 0)
-        for step in steps:
-            if step.command.startswith("make "):
-                continue  # targets of the repository are run by its own checks
-            if helpers.SERVES.search(step.command):
-                shell.start(step.command, step.expected)
-                continue
-            printed, code = shell.run(step.command)
-            last = step is steps[-1]
-            told = f"{where}\n$ {step.command}\nprinted (exit code {code})\n{printed}"
-            assert code == (wanted if last else 0), told
-            if step.expected.strip():
-                assert helpers.matches(step.expected, printed), f"{told}\nand not\n{step.expected}"
-
-
-@pytest.mark.parametrize("document", with_blocks("python"))
-def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("document", with_blocks("console", "python"))
+def test_sessions_and_python_do_what_the_document_shows(
+    document: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names: dict[str, Any] = {"__name__": "document"}
-    for block in of(document, "python"):
+    for block in of(document, "console", "python"):
         where = f"{name(document)}:{block.line}"
-        if ">>>" in block.body:
-            test = doctest.DocTestParser().get_doctest(block.body, names, where, where, block.line)
-            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-            runner.run(test, clear_globs=False)
-            assert runner.failures == 0, where
-            names = test.globs
+        if block.language == "python":
+            monkeypatch.chdir(shell.where)
+            run_python(block, names, where)
         else:
-            exec(compile(block.body, where, "exec"), names)
+            run_session(block, shell, where)
+
+
+def run_python(block: Any, names: dict[str, Any], where: str) -> None:
+    if ">>>" not in block.body:
+        exec(compile(block.body, where, "exec"), names)
+        return
+    test = doctest.DocTestParser().get_doctest(block.body, names, where, where, block.line)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test, clear_globs=False)
+    assert runner.failures == 0, where
+    names.update(test.globs)
+
+
+def run_session(block: Any, shell: Any, where: str) -> None:
+    steps = helpers.steps(block.body)
+    assert steps, f"{where}: no `$ command`"
+    if "background" in block.flags:
+        shell.start(steps[0].command, steps[0].expected)
+        return
+    wanted = next((int(f[6:]) for f in block.flags if f.startswith("fails=")), 0)
+    for step in steps:
+        if step.command.startswith("make "):
+            continue  # targets of the repository are run by its own checks
+        if helpers.SERVES.search(step.command):
+            shell.start(step.command, step.expected)
+            continue
+        printed, code = shell.run(step.command)
+        last = step is steps[-1]
+        told = f"{where}\n$ {step.command}\nprinted (exit code {code})\n{printed}"
+        assert code == (wanted if last else 0), told
+        if step.expected.strip():
+            assert helpers.matches(step.expected, printed), f"{told}\nand not\n{step.expected}"
 
 
 BASE = """
@@ -113,12 +118,6 @@ def test_definitions_load(document: Path, tmp_path: Path) -> None:
             "\n".join(base) + "\n" + block.body, encoding="utf-8"
         )
         load(tmp_path)
-
-
-@pytest.mark.parametrize("document", with_blocks("json"))
-def test_json_is_json(document: Path) -> None:
-    for block in of(document, "json"):
-        json.loads(block.body)
 
 
 @pytest.mark.parametrize("document", [pytest.param(d, id=name(d)) for d in helpers.documents()])

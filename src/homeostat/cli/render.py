@@ -108,15 +108,19 @@ def _status(found: Status) -> Iterator[str]:
     if found.champion is None:
         yield "champion    none yet"
     else:
-        figures = _figures(found.champion.metrics)
-        yield f"champion    version {found.champion.version} since {when(found.champion.since)}"
-        if figures:
+        champion = found.champion
+        yield f"champion    version {champion.version} since {when(champion.since)}"
+        if champion.reason:
+            yield f"            {champion.reason}"
+        if figures := _figures(champion.metrics):
             yield f"            on its test set: {figures}"
     yield f"serving     {_serving(found)}"
     for version, reason in found.serving.failures.items():
         yield f"            {coloured('cannot be loaded', 'red')}: version {version}: {reason}"
-    if found.rollout is not None:
+    if found.rollout is not None and found.rollout.ended is None:
         yield from _rollout(found.rollout)
+    elif found.rollout is not None:
+        yield from _ended(found.rollout)
     if found.waiting:
         yield f"waiting     version {', '.join(found.waiting)}"
     if found.run is not None:
@@ -179,7 +183,9 @@ def rollout(found: Status) -> str:
     """The rollout alone."""
     if found.rollout is None:
         return "no rollout yet; next: homeostat rollout start VERSION"
-    return "\n".join(_rollout(found.rollout))
+    view = found.rollout
+    lines = list(_rollout(view) if view.ended is None else _ended(view))
+    return "\n".join([*lines, *(_guards(view) if view.ended else ())])
 
 
 def _rollout(view: RolloutView) -> Iterator[str]:
@@ -200,6 +206,19 @@ def _rollout(view: RolloutView) -> Iterator[str]:
         yield f"            {coloured('frozen', 'yellow')}: {view.frozen}"
     if view.edited:
         yield "            `rollout:` was edited since: this one keeps the plan it began with"
+    yield from _guards(view)
+
+
+def _ended(view: RolloutView) -> Iterator[str]:
+    tried = ", ".join(c.version for c in view.challengers) or view.candidate
+    yield (
+        f"rollout     {view.id}: version {tried} against {view.champion}, "
+        f"{str(view.phase).replace('_', ' ')} by {view.by} at {when(view.ended or view.since)}"
+    )
+    yield f"            {view.reason}; more: homeostat rollout explain {view.id}"
+
+
+def _guards(view: RolloutView) -> Iterator[str]:
     for verdict in view.guards:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
     for challenger in view.challengers:

@@ -146,6 +146,7 @@ class State(msgspec.Struct, frozen=True):
     generation: int = 0
     champion: str | None = None
     champion_since: datetime | None = None
+    champion_reason: str = ""
     lives: tuple[tuple[datetime, str], ...] = ()
     rollout: Rollout | None = None
     servables: dict[str, Servable] = {}
@@ -189,6 +190,7 @@ def evolve(state: State, event: LoopEvent, at: datetime, seq: int) -> State:
                 state,
                 champion=event.version,
                 champion_since=at,
+                champion_reason=event.reason,
                 lives=(*state.lives, (at, event.version)),
                 servables=_known(state, event.servable),
                 candidates=tuple(c for c in state.candidates if c != event.version),

@@ -22,9 +22,12 @@ from homeostat.rollout.spec import RolloutSpec
 
 
 class Champion(msgspec.Struct, frozen=True):
+    """reason: how it became the champion."""
+
     version: str
     since: datetime
     metrics: dict[str, float]
+    reason: str = ""
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -46,7 +49,8 @@ class ChallengerView(msgspec.Struct, frozen=True):
 
 class RolloutView(msgspec.Struct, frozen=True):
     """frozen: until when nothing advances, and why; None: it may. edited: the plan in the file is
-    another one than this rollout was started with. challengers: of an experiment."""
+    another one than this rollout was started with. challengers: of an experiment. ended, by: when
+    it was over, and by whom (policy, or a person)."""
 
     id: str
     candidate: str
@@ -62,6 +66,8 @@ class RolloutView(msgspec.Struct, frozen=True):
     frozen: str | None = None
     edited: bool = False
     challengers: tuple[ChallengerView, ...] = ()
+    ended: datetime | None = None
+    by: str = ""
 
 
 class RunView(msgspec.Struct, frozen=True):
@@ -154,7 +160,7 @@ def _champion(platform: Platform, state: State) -> Champion | None:
         metrics = msgspec.json.decode(text, type=dict[str, float])
     else:
         metrics = platform.registry.get(platform.stream, state.champion).metrics
-    return Champion(state.champion, state.champion_since, metrics)
+    return Champion(state.champion, state.champion_since, metrics, state.champion_reason)
 
 
 def _serving(platform: Platform, state: State) -> Serving:
@@ -185,6 +191,8 @@ def _rollout(rollout: Rollout | None, declared: RolloutSpec, now: datetime) -> R
         _frozen(rollout, now),
         rollout.live and rollout.plan != declared,
         tuple(ChallengerView(t.version, t.retired, t.verdicts) for t in rollout.trials),
+        rollout.ended,
+        rollout.by,
     )
 
 

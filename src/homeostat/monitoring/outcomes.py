@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from homeostat.core.metrics import wilson
 from homeostat.monitoring.estimate.calibrate import isotonic
@@ -126,6 +126,6 @@ def _error(label: Floats, p: Floats, tested: int, confidence: float) -> tuple[fl
     group = np.minimum((announced - p) / announced[-1] * GROUPS, GROUPS - 1).astype(np.intp)
     off = np.abs(np.bincount(group, label - p, GROUPS))
     spread = np.sqrt(np.bincount(group, p * (1 - p), GROUPS) * (1 + p.size / tested))
-    z = norm.isf((1 - confidence) / 2 / GROUPS)
+    z = -ndtri((1 - confidence) / 2 / GROUPS)
     low = np.maximum(off - z * spread, 0.0)
     return float(off.sum() / p.size), float(low.sum() / p.size)

@@ -25,7 +25,8 @@ def sentence(event: RolloutEvent) -> str:
             who = f" (version {event.candidate})" if event.candidate else ""
             return f"{event.rollout} holds{who}: {event.reason}"
         case model.Paused():
-            return f"{event.rollout} paused by {event.by} {event.reason}".strip()
+            why = f": {event.reason}" if event.reason else ""
+            return f"{event.rollout} paused by {event.by}{why}"
         case model.Resumed():
             return f"{event.rollout} resumed by {event.by}"
         case model.ApprovalAsked():
