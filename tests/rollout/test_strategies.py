@@ -14,7 +14,7 @@ from homeostat.core.errors import BadInput, Refused
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import commands, freeze
 from homeostat.rollout.decide import decide
-from homeostat.rollout.model import Phase, Rollout, Stepped, evolve
+from homeostat.rollout.model import Paused, Phase, Resumed, Rollout, Stepped, evolve
 from homeostat.rollout.spec import Freeze, RolloutSpec
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)  # a Thursday
@@ -110,6 +110,17 @@ def test_time_in_a_freeze_does_not_count_against_the_deadline() -> None:
     due = START + timedelta(days=2) + (MONDAY - (FRIDAY - HOUR))
     assert tick(state, open_, due - HOUR).live
     assert tick(state, open_, due).phase is Phase.ROLLED_BACK
+
+
+def test_a_pause_within_a_freeze_moves_the_deadline_once() -> None:
+    state = begin(freeze=(WEEKEND,), max_duration=Duration(days=2))
+    due = START + timedelta(days=2) + (MONDAY - (FRIDAY - HOUR))
+    paused = evolve(state, Paused(state.id, "anna"), FRIDAY)
+    state = evolve(paused, Resumed(state.id, "anna"), MONDAY + HOUR)
+    assert state is not None
+    open_ = seen(Outcome.INCONCLUSIVE)
+    assert tick(state, open_, due).live  # an hour of the pause was not frozen
+    assert tick(state, open_, due + HOUR).phase is Phase.ROLLED_BACK
 
 
 def test_a_person_promotes_in_a_freeze_only_on_purpose_and_aborts_whenever() -> None:

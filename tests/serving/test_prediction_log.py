@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from homeostat.backends.local.prediction_log import DeltaPredictionLog, to_frame
 from homeostat.backends.memory.log import MemoryPredictionLog
@@ -215,6 +215,24 @@ def test_compaction_joins_files_and_changes_no_record(tmp_path: Path) -> None:
     write_segment(layout, batch("later")).seal(layout.sealed)
     keeper.step()
     assert len(everything(log)) == 5
+    keeper.close()
+
+
+def test_what_compaction_joined_is_no_news_and_a_reader_left_behind_reads_all(
+    tmp_path: Path,
+) -> None:
+    layout, log = Layout(tmp_path).make(), DeltaPredictionLog(tmp_path)
+    keeper = Keeper(tmp_path, log, Ledger())
+    marks = []
+    for i in range(3):
+        write_segment(layout, batch(f"r{i}")).seal(layout.sealed)
+        keeper.step()
+        marks.append(log.news("m", START)[1])
+    keeper.compact()
+    assert log.news("m", START, marks[0])[0]["id"].to_list() == ["r1", "r2"]
+    assert log.news("m", START, marks[2])[0].is_empty()
+    DeltaTable(str(layout.table)).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    assert set(log.news("m", START, marks[0])[0]["id"]) >= {"r1", "r2"}
     keeper.close()
 
 

@@ -69,10 +69,18 @@ class PredictionLog(Protocol):
     """Every prediction and every error (columns: `core.records.PREDICTIONS`).
 
     Laws: `read` returns the records with since <= time < until, each exactly once, ordered by
-    (time, id, arm), including those whose request was acknowledged a moment ago.
+    (time, id, arm), including those whose request was acknowledged a moment ago. `news` returns
+    those with since <= time that came in after the call which gave `mark` (None: all), in the same
+    order, and the next mark: none is left out, whatever its time, and one may be given again; while
+    nothing comes in, there are none and the mark is the same. It costs in proportion to what is
+    new. A mark means something to the object that gave it only.
     """
 
     def read(self, model: str, since: datetime, until: datetime) -> pl.DataFrame: ...
+
+    def news(
+        self, model: str, since: datetime, mark: object = None
+    ) -> tuple[pl.DataFrame, object]: ...
 
 
 class LabelLedger(Protocol):
@@ -83,11 +91,15 @@ class LabelLedger(Protocol):
     (ties by arrival); a row that repeats the label before it adds nothing, another label is a
     correction from its own known time on. `as_known(at)` gives per id the latest label with
     known <= at, its `known` being when that value was first known; `ids` narrows the answer.
+    `news` returns the facts that arrived after the first `mark` ones, in the order of arrival,
+    and how many there are now.
     """
 
     def append(self, labels: pl.DataFrame) -> int: ...
 
     def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame: ...
+
+    def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]: ...
 
 
 class SnapshotStore(Protocol):

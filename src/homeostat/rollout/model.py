@@ -15,6 +15,7 @@ from homeostat.core.events import Event
 from homeostat.core.route import Servable, places
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import strategy
+from homeostat.rollout.freeze import frozen_time
 from homeostat.rollout.spec import RolloutSpec
 
 
@@ -151,7 +152,8 @@ class Rollout(msgspec.Struct, frozen=True):
 
     step: index of the step that is served (-1 before the first). percent: the candidate's share.
     since: when the step, or the bake after a resume, began. started: from when on requests count
-    as evidence. deadline: undecided by then, it is rolled back (moved on by the time paused).
+    as evidence. deadline: undecided by then, it is rolled back (moved on by the time paused, of
+    which what was frozen counts once).
     verdicts: the last that were recorded. approved: the steps (percent) a person said yes to.
     resumes_to, paused_at: for a paused rollout. reason, by, ended: for one that is over.
     trials: the challengers of an experiment; percent is then what each of them has.
@@ -306,11 +308,13 @@ def _on_trial(state: Rollout, version: str, **changes: object) -> Rollout:
 def _resume(state: Rollout, at: datetime) -> Rollout:
     if state.phase is not Phase.PAUSED or state.paused_at is None:
         return state
+    # what was frozen meanwhile does not count anyway (`decide.overdue`)
+    frozen = frozen_time(state.plan.freeze, state.paused_at, at)
     return msgspec.structs.replace(
         state,
         phase=state.resumes_to or Phase.STEP,
         since=at,
-        deadline=state.deadline + max(at - state.paused_at, timedelta(0)),
+        deadline=state.deadline + max(at - state.paused_at - frozen, timedelta(0)),
         resumes_to=None,
         paused_at=None,
     )

@@ -261,6 +261,14 @@ def read_bytes(path: Path) -> bytes:
         return head + file.read(max(0, end - len(head)))
 
 
+def read_from(path: Path, offset: int) -> tuple[bytes, int]:
+    """-> the committed bytes from `offset` on, and where they end. Raises OSError."""
+    with path.open("rb") as file:
+        end = _end(file.read(HEADER), os.fstat(file.fileno()).st_size)
+        file.seek(offset)
+        return file.read(max(0, end - offset)), end
+
+
 def _end(head: bytes, size: int) -> int:
     if len(head) < HEADER or not head.startswith(_MAGICS):
         return min(len(head), HEADER)
@@ -268,9 +276,10 @@ def _end(head: bytes, size: int) -> int:
     return min(max(end, HEADER), size)
 
 
-def predictions(data: bytes) -> Iterator[PredictionRecord]:
-    """The prediction records in a segment's bytes; stops at the first damaged frame."""
-    for mark, payload, _ in _frames(data, HEADER):
+def predictions(data: bytes, start: int = HEADER) -> Iterator[PredictionRecord]:
+    """The prediction records in a segment's bytes from `start` on; stops at the first damaged
+    frame."""
+    for mark, payload, _ in _frames(data, start):
         if mark == _BLOCK:
             yield from _block(payload).records()
         elif not mark:

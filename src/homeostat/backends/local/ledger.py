@@ -16,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
+from homeostat.backends.local.commits import is_latest
 from homeostat.core.errors import Unavailable
 from homeostat.data import ledger
 
@@ -35,6 +36,7 @@ class DeltaLedger:
         self._patience = patience
         self._files: dict[str, pl.DataFrame] = {}  # a file of a Delta table never changes
         self._facts = _empty()
+        self._version = -1  # of the table, when it was read last
 
     def append(self, labels: pl.DataFrame) -> int:
         given = ledger.facts(labels)
@@ -52,14 +54,20 @@ class DeltaLedger:
             facts = self._read()
         return ledger.as_known(facts, at, ids)
 
+    def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]:
+        with self._told("read"):
+            facts = self._read()
+        return facts[mark:].select(ledger.COLUMNS), facts.height
+
     def _read(self) -> pl.DataFrame:
         """Every fact in the order of arrival; only files that are new are opened."""
         from deltalake import DeltaTable
 
-        if not (self._folder / "_delta_log").is_dir():
+        if is_latest(self._folder, self._version):
             return self._facts
         for attempt in range(3):
-            names = DeltaTable(str(self._folder)).file_uris()
+            table = DeltaTable(str(self._folder))
+            names = table.file_uris()
             try:
                 files = {n: self._files.get(n) for n in names}
                 loaded = {
@@ -69,9 +77,11 @@ class DeltaLedger:
             except FileNotFoundError:
                 if attempt == 2:  # not a compaction that overtook us
                     raise
-        if loaded.keys() != self._files.keys():
-            facts = pl.concat([_empty(), *(f.select(_empty().columns) for f in loaded.values())])
-            self._files, self._facts = loaded, facts.sort("arrival")
+        grown = self._files.keys() <= loaded.keys()  # else a compaction joined some
+        new = [f for n, f in loaded.items() if not grown or n not in self._files]
+        came = pl.concat([_empty(), *(f.select(_empty().columns) for f in new)]).sort("arrival")
+        self._facts = pl.concat([self._facts, came]) if grown else came
+        self._files, self._version = loaded, table.version()
         return self._facts
 
     def _write(self, new: pl.DataFrame) -> None:

@@ -5,20 +5,30 @@ The table can be read by DuckDB, Polars or Spark without this project.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from homeostat.backends.local.commits import added
 from homeostat.core.clock import to_ns
 from homeostat.core.errors import Unavailable
 from homeostat.core.records import PREDICTIONS
 from homeostat.serving.layout import Layout
-from homeostat.serving.segment import Name, PredictionRecord, predictions, read_bytes
+from homeostat.serving.segment import (
+    HEADER,
+    Name,
+    PredictionRecord,
+    predictions,
+    read_bytes,
+    read_from,
+)
 
 _SCHEMA = {**PREDICTIONS, "day": pl.String()}
 _ORDER = ("time", "id", "arm")
@@ -55,7 +65,7 @@ class DeltaPredictionLog:
         low, high = to_ns(since) // 1000, to_ns(until) // 1000
         waiting = [
             record
-            for name, data in segments.items()
+            for name, (data, _) in segments.items()
             if table is None or not _has(table, name)
             for record in predictions(data)
             if record.model == model and low <= record.time < high
@@ -63,8 +73,63 @@ class DeltaPredictionLog:
         frames.append(to_frame(waiting).drop("day"))
         return pl.concat(frames).sort(_ORDER)
 
-    def _segments(self) -> dict[Name, bytes]:
-        found: dict[Name, bytes] = {}
+    def news(self, model: str, since: datetime, mark: object = None) -> tuple[pl.DataFrame, object]:
+        """Raises Unavailable. The mark: how much of each segment, and which commits were read."""
+        mark = mark if isinstance(mark, _Mark) else None
+        try:
+            seen = {} if mark is None else mark.ends
+            segments = self._segments(seen)
+            records = [
+                record
+                for name, (data, _) in segments.items()
+                for record in predictions(data, start=0 if name in seen else HEADER)
+                if record.model == model
+            ]
+            frames, version = self._committed(model, since, mark)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        if records:
+            low = pl.lit(since)
+            frames.append(to_frame(records).drop("day").filter(pl.col("time") >= low))
+        news = pl.concat(frames).sort(_ORDER) if frames else pl.DataFrame(schema=PREDICTIONS)
+        return news, _Mark(version, {name: end for name, (_, end) in segments.items()})
+
+    def _committed(
+        self, model: str, since: datetime, mark: _Mark | None
+    ) -> tuple[list[pl.DataFrame], int]:
+        """-> rows that were delivered since, and the table's version."""
+        if mark is not None:
+            try:
+                return self._read_files(model, since, mark.version)
+            except FileNotFoundError:
+                pass  # compacted, and tidied away since: all of it is read again
+        table = self._table()
+        if table is None:
+            return [], -1
+        return [self._delivered(table, model, since, None)], table.version()
+
+    def _read_files(
+        self, model: str, since: datetime, version: int
+    ) -> tuple[list[pl.DataFrame], int]:
+        frames = []
+        for commit, adds in added(self._layout.table, version):
+            version = commit
+            for add in adds:
+                if add["partitionValues"]["model"] != model:
+                    continue
+                rows = pl.read_parquet(self._layout.table / add["path"], glob=False)
+                there = set(rows.columns)
+                lacking = [value for name, value in _ADDED.items() if name not in there]
+                rows = rows.with_columns(pl.lit(model).alias("model"), *lacking)
+                frames.append(_as_logged(rows.lazy(), pl.col("time") >= since).collect())
+        return frames, version
+
+    def _segments(
+        self, seen: Mapping[Name, int] = MappingProxyType({})
+    ) -> dict[Name, tuple[bytes, int]]:
+        """-> per segment its bytes (of one that was seen, those from that offset on), and up to
+        where it was read."""
+        found: dict[Name, tuple[bytes, int]] = {}
         live = [(path, self._layout.sealed) for path in self._layout.live.glob("*.live")]
         sealed = [(path, None) for path in self._layout.sealed.glob("*.sealed")]
         for path, moved in (*live, *sealed):
@@ -72,37 +137,29 @@ class DeltaPredictionLog:
             if name in found:
                 continue
             try:
-                found[name] = read_bytes(path)
+                found[name] = read_from(path, seen.get(name, 0))
             except FileNotFoundError:
                 if moved is None:
                     continue  # delivered just now
                 try:
-                    found[name] = read_bytes(moved / f"{path.stem}.sealed")
+                    found[name] = read_from(moved / f"{path.stem}.sealed", seen.get(name, 0))
                 except FileNotFoundError:
                     continue  # sealed and delivered just now, or it was empty
         return found
 
     def _delivered(
-        self, table: DeltaTable, model: str, since: datetime, until: datetime
+        self, table: DeltaTable, model: str, since: datetime, until: datetime | None
     ) -> pl.DataFrame:
-        time = pl.col("time")
-        first, last = (at.astimezone(UTC).strftime("%Y-%m-%d") for at in (since, until))
-        rows = pl.scan_delta(table)
+        time, day = pl.col("time"), pl.col("day")
+        period = [time >= since, day >= _day(since)]
+        if until is not None:
+            period += [time < until, day <= _day(until)]
         there = {field.name for field in table.schema().fields}
-        wanted = (
-            rows.with_columns(value for name, value in _ADDED.items() if name not in there)
-            .filter(
-                pl.col("model") == model,
-                pl.col("day") >= first,
-                pl.col("day") <= last,
-                time >= since,
-                time < until,
-            )
-            .select(pl.col(name).cast(kind) for name, kind in PREDICTIONS.items())
-            .with_columns(pl.col("propensity").fill_null(1.0))
+        rows = pl.scan_delta(table).with_columns(
+            value for name, value in _ADDED.items() if name not in there
         )
         try:
-            return wanted.collect()
+            return _as_logged(rows, pl.col("model") == model, *period).collect()
         except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
             raise self._unavailable(error) from error
 
@@ -161,6 +218,23 @@ class DeltaPredictionLog:
 
     def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable("the prediction log does not answer", path=self._uri, found=str(error))
+
+
+class _Mark(NamedTuple):
+    """version: of the table (-1: there was none). ends: up to where segments were read."""
+
+    version: int
+    ends: dict[Name, int]
+
+
+def _day(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+def _as_logged(rows: pl.LazyFrame, *wanted: pl.Expr) -> pl.LazyFrame:
+    columns = [pl.col(name).cast(kind) for name, kind in PREDICTIONS.items()]
+    found = rows.filter(*wanted).select(columns)
+    return found.with_columns(pl.col("propensity").fill_null(1.0))
 
 
 def _has(table: DeltaTable, name: Name) -> bool:

@@ -22,3 +22,6 @@ class MemoryLedger:
 
     def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame:
         return ledger.as_known(self._facts, at, ids)
+
+    def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]:
+        return self._facts[mark:], self._facts.height

@@ -38,10 +38,26 @@ class MemoryPredictionLog:
         ]
         if not touched:
             return NOTHING.clone()
+        return self._joined(touched, since, until)
+
+    def news(self, model: str, since: datetime, mark: object = None) -> tuple[pl.DataFrame, object]:
+        """The mark: how many batches there were."""
+        batches = self._batches.get(model, [])
+        seen = mark if isinstance(mark, int) else 0
+        new = [kept for kept in batches[seen:] if kept[1] >= since]
+        return self._joined(new, since, None) if new else NOTHING, len(batches)
+
+    @staticmethod
+    def _joined(
+        touched: list[tuple[datetime, datetime, pl.DataFrame]],
+        since: datetime,
+        until: datetime | None,
+    ) -> pl.DataFrame:
+        period = pl.col("time") >= since
+        if until is not None:
+            period &= pl.col("time") < until
         found = pl.concat(
-            batch
-            if first >= since and last < until
-            else batch.filter((pl.col("time") >= since) & (pl.col("time") < until))
+            batch if first >= since and (until is None or last < until) else batch.filter(period)
             for first, last, batch in touched
         )
         one_by_one = all(last < first for (_, last, _), (first, _, _) in pairwise(touched))

@@ -103,6 +103,20 @@ class LedgerContract:
         none = pl.Series([], dtype=pl.String)
         assert told(ledger.as_known(hour(9), none)) == set()
 
+    def test_news_are_the_facts_in_the_order_of_arrival(self, ledger: LabelLedger) -> None:
+        nothing, mark = ledger.news()
+        assert (nothing.height, mark) == (0, 0)
+        ledger.append(labels(("b", 1, 0, 8), ("a", 0, 0, 5)))
+        ledger.append(labels(("a", 0, 0, 5)))
+        _, mark = ledger.news()
+        ledger.append(labels(("a", 1, 0, 4)))
+        ledger.append(labels(("c", 1, 0, 6), ("a", 0, 0, 9)))
+        assert ledger.news()[0]["id"].to_list() == ["b", "a", "a", "c", "a"]
+        new, after = ledger.news(mark)
+        assert new.schema == LABELS
+        assert new["known"].to_list() == [hour(4), hour(6), hour(9)]
+        assert ledger.news(after)[0].is_empty()
+
     def test_incomplete_labels_are_refused_whole(self, ledger: LabelLedger) -> None:
         bad = labels(("a", 1, 0, 5), ("b", 0, 0, 5)).with_columns(
             label=pl.when(pl.col("id") == "a").then("label")

@@ -109,6 +109,23 @@ class PredictionLogContract:
         assert self.all(log, "other")["id"].to_list() == ["b"]
         assert self.all(log, "nobody").is_empty()
 
+    def test_news_are_what_came_since_whatever_its_time(self, log: PredictionLog) -> None:
+        self.keep(log, [record("a", 5), record("z", -600), record("n", 5, model="other")])
+        first, mark = log.news("m", START)
+        assert first["id"].unique().to_list() == ["a"]
+        assert dict(first.schema) == PREDICTIONS
+        nothing, same = log.news("m", START, mark)
+        assert nothing.is_empty()
+        assert dict(nothing.schema) == PREDICTIONS
+        assert same == mark
+        late = [record("c", 9), record("b", 1, inputs='{"country":"FR"}'), record("y", -1)]
+        self.keep(log, late)
+        second, after = log.news("m", START, mark)
+        assert after != mark
+        assert second.unique(maintain_order=True).to_dicts() == [late[1], late[0]]
+        assert log.news("m", START, after)[0].is_empty()
+        assert log.news("m", START, mark)[0].equals(second)
+
     @settings(max_examples=6, deadline=None, suppress_health_check=SHARED)
     @given(
         batches=st.lists(st.lists(st.integers(0, 240), max_size=6), max_size=5),
