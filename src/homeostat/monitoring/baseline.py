@@ -1,9 +1,8 @@
-"""What tables are compared with: each reference column, sorted once and summarised.
+"""What tables are compared with: each reference column, read once and summarised.
 
 A numeric column keeps its exact distribution function at no more than GRID of its values, and
 the counts of BINS bins between its own quantiles. Any other column keeps the counts of its
-frequent categories. Building costs one sort per column; comparing a table with it never sorts
-the reference again.
+frequent categories. Building costs one sort per column, or, of a long one, two readings.
 """
 
 from __future__ import annotations
@@ -18,13 +17,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from homeostat.monitoring.cells import Cells
 from homeostat.monitoring.distances import Floats
 from homeostat.monitoring.source import Frame, Source
 from homeostat.monitoring.views import FREE_TEXT, Kind, View, dated, kind_of, length_of, view
 
 GRID = 10_000
 """Reference values at which the distribution function is kept. Fewer points than rows can only
-make the distance look smaller, never larger, and by less than 1 / GRID."""
+make the distance look smaller, never larger, and by less than 1 / GRID (of a column that was
+counted: GAP)."""
+SORTED = 200_000
+"""Rows of a column up to which it is sorted; more are counted at the quantiles of a sample."""
+SAMPLED = 100_000
+GAP = 0.001
+"""Share of the reference that may lie between two neighbouring points; else it is sorted after
+all."""
 BINS = 10
 LEVELS = 200
 RARE = 10
@@ -145,6 +152,8 @@ def _columns(source: Source, name: str, single: bool) -> list[Column]:
 
 
 def _numeric(source: Source, seen: View) -> Numeric:
+    if source.rows > SORTED and (counted := _counted(source, seen)):
+        return counted
     if source.rows <= WHOLE:
         found = [numbers(seen.of(piece)) for piece in source.pieces(seen.column)]
         whole = found[0] if len(found) == 1 else np.sort(np.concatenate(found), kind="stable")
@@ -174,14 +183,66 @@ def _numeric(source: Source, seen: View) -> Numeric:
     )
 
 
+def _counted(source: Source, seen: View) -> Numeric | None:
+    """The grid from a sample, its counts from all rows. None when no grid is fine enough for what
+    the values are like."""
+    step = -(-source.rows // SAMPLED)
+    some, ends = [], []
+    for piece in source.pieces(seen.column):
+        series = _floating(seen.of(piece))
+        some.append(series.gather_every(step).drop_nulls().to_numpy())
+        ends += [series.min(), series.max()]  # NaN only where nothing else is
+    found = ascending(np.concatenate(some))
+    if not found.size:
+        return None
+    at = np.unique(np.linspace(0, found.size - 1, GRID).astype(np.int64))
+    limits = np.array([e for e in ends if e is not None and e == e], dtype=found.dtype)
+    points = np.unique(np.concatenate((found[at], [limits.min(), limits.max()])))
+    for cells in Cells.thinned(points):
+        if _widest(*(np.searchsorted(found, cells.points, s) for s in ("right", "left"))) > (
+            GAP * found.size
+        ):
+            continue
+        counts = cells.count(floats(seen.of(p)) for p in source.pieces(seen.column))
+        if _widest(counts.upto, counts.below) > GAP * counts.n:
+            continue
+        n, values = counts.n, cells.points.astype(found.dtype)
+        inner = np.searchsorted(counts.upto, [-(-n * i // BINS) for i in range(1, BINS)])
+        inner = np.unique(np.minimum(inner, values.size - 1))
+        return Numeric(
+            seen.name,
+            n,
+            source.rows - n,
+            values,
+            counts.upto / n,
+            counts.below / n,
+            values[inner],
+            np.diff(np.concatenate(([0], counts.upto[inner], [n]))).astype(np.float64),
+            seen,
+            _spread(values, np.diff(np.append(0, counts.upto))),
+        )
+    return None
+
+
+def _widest(upto: NDArray[np.integer], below: NDArray[np.integer]) -> int:
+    """Values between two neighbouring points, at most."""
+    return int((below[1:] - upto[:-1]).max(initial=0))
+
+
 def numbers(series: pl.Series) -> NDArray[np.floating]:
     """The values as floats, ascending, without nulls and NaN; infinities stay."""
+    return ascending(floats(series))
+
+
+def floats(series: pl.Series) -> NDArray[np.floating]:
+    """The values as floats, without nulls."""
+    return _floating(series).drop_nulls().to_numpy()
+
+
+def _floating(series: pl.Series) -> pl.Series:
     if series.dtype.is_temporal():
         series = series.to_physical()
-    if series.dtype != pl.Float32:
-        series = series.cast(pl.Float64)
-    found = series.drop_nulls().to_numpy()
-    return ascending(found)
+    return series if series.dtype == pl.Float32 else series.cast(pl.Float64)
 
 
 def ascending(values: NDArray[np.floating]) -> NDArray[np.floating]:
