@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import polars as pl
 import pytest
 
 from homeostat.backends.local.plane import LocalDataPlane
 from homeostat.backends.local.prediction_log import DeltaPredictionLog
+from homeostat.core.records import LABELS
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import DTYPES, Field, Manifest, file_digest
 from homeostat.serving.address import Tls
@@ -19,6 +24,8 @@ from homeostat.serving.layout import Layout
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 from homeostat.testing.models import tiny_servable
+
+EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
@@ -96,11 +103,84 @@ class Plane:
         body = {"instances": list(rows)}
         return self.client.post("/v1/models/m:predict", json=body, headers=headers)
 
+    def logged(self) -> pl.DataFrame:
+        return self.log.read("m", *EVER)
+
     def stop(self) -> None:
         self.client.close()
         if self.server is not None:
             self.server.stop()
             self.server = None
+
+
+def sigmoid(z: float) -> float:
+    return float(1 / (1 + np.exp(-z)))
+
+
+def v2(n: int = 1, data: list[float] | None = None, **other: Any) -> dict[str, Any]:
+    tensor = {"name": "input", "shape": [n, 2], "datatype": "FP32", "data": data or [1.0, 0.5] * n}
+    return {"inputs": [tensor], **other}
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that carry all of `labels`."""
+    lines = [x for x in text.splitlines() if x.startswith((f"{name}{{", f"{name} "))]
+    wanted = [f'{k}="{v}"' for k, v in labels.items()]
+    return sum(float(x.rsplit(" ", 1)[1]) for x in lines if all(w in x for w in wanted))
+
+
+class Ledger:
+    def __init__(self, into: list[Any]) -> None:
+        self.into = into
+
+    def append(self, labels: pl.DataFrame) -> int:
+        assert dict(labels.schema) == LABELS
+        self.into += labels.to_dicts()
+        return labels.height
+
+    def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame:
+        raise NotImplementedError
+
+
+class Load:
+    """Clients that ask without pause, and remember what was acknowledged."""
+
+    def __init__(self, plane: Plane, clients: int = 4) -> None:
+        self.url, self.stop = plane.url, threading.Event()
+        self.acknowledged: list[str] = []
+        self.failed: list[str] = []
+        self.broken = 0
+        self.threads = [threading.Thread(target=self._ask, args=(k,)) for k in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self.threads:
+            thread.start()
+        wait_for(lambda: len(self.acknowledged) > 50, "the load")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _ask(self, k: int) -> None:
+        client = httpx.Client(base_url=self.url, timeout=10)
+        n = 0
+        while not self.stop.is_set():
+            n += 1
+            id = f"{k}-{n}"
+            try:
+                answer = client.post("/v2/models/m/infer", json=v2(id=id))
+            except httpx.TransportError:
+                self.broken += 1
+                client.close()
+                client = httpx.Client(base_url=self.url, timeout=10)
+                continue
+            if answer.status_code == 200:
+                self.acknowledged.append(answer.json()["id"])
+            else:
+                self.failed.append(answer.text)
+        client.close()
 
 
 def echo_servable(folder: Path, version: str) -> Servable:
@@ -149,7 +229,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """One worker that serves version 1 of `m`, for tests that change nothing."""
     plane = Plane(tmp_path_factory.mktemp("one"))
     plane.publish(plane.model("1"))
-    plane.start(max_rows=1000, max_body=200_000)
+    plane.start(max_rows=1000, max_body=200_000, grpc=True)
     yield plane
     plane.stop()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,8 +18,6 @@ from homeostat.testing.models import tiny_servable
 from .conftest import Plane, wait_for
 
 pytestmark = pytest.mark.slow
-
-EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def heavy(plane: Plane, version: str, name: str = "m", **how: Any) -> Servable:
@@ -76,8 +73,8 @@ def test_answers_wait_for_no_slow_or_failing_challenger(served: Plane) -> None:
     served.publish(champion, canary=failing, paired=1.0)
     times(served, 100)
     scored = pl.col("version").is_in(["2", "3"])
-    wait_for(lambda: served.log.read("m", *EVER).filter(scored).height == 2100, "the shadows", 30)
-    shadows = served.log.read("m", *EVER).filter(scored)
+    wait_for(lambda: served.logged().filter(scored).height == 2100, "the shadows", 30)
+    shadows = served.logged().filter(scored)
     assert shadows["arm"].unique().to_list() == ["shadow"]
     assert shadows.filter(pl.col("version") == "3")["error"].null_count() == 0
     assert shadows.filter(pl.col("version") == "2")["error"].null_count() == 2000
@@ -93,7 +90,7 @@ def test_what_the_shadow_cannot_keep_up_with_is_counted_to_the_row(served: Plane
 
     def settled() -> bool:
         skipped = total(served.layout.metrics).globals["shadow_skipped"]
-        return served.log.read("m", *EVER).filter(shadow).height + skipped == 30_000
+        return served.logged().filter(shadow).height + skipped == 30_000
 
     wait_for(settled, "every row to be scored or counted", 90)
     assert total(served.layout.metrics).globals["shadow_skipped"] > 0

@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,12 @@ import pytest
 
 from homeostat.core.errors import Unavailable
 from homeostat.serving import oip
+from homeostat.serving.counters import total
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
 
-EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+from .conftest import wait_for
+
 Request, Response = oip.message("ModelInferRequest"), oip.message("ModelInferResponse")
 
 
@@ -83,36 +82,8 @@ def test_calls_are_logged_and_routed_as_those_over_http_are(served: Any, caller:
         for key in versions
     }
     assert {key: {version} for key, version in over_http.items()} == versions
-    log = served.log.read("m", *EVER)
+    log = served.logged()
     assert {f"{key}-{i}" for key in versions for i in range(4)} <= set(log["id"])
-
-
-@pytest.mark.slow
-def test_every_call_that_was_computed_is_answered_while_the_server_drains(
-    served: Any, caller: Caller
-) -> None:
-    """What came too late is refused, and was not computed."""
-    codes: list[str] = []
-    stop = threading.Event()
-
-    def ask(_: int) -> None:
-        while not stop.is_set():
-            try:
-                caller.infer(asking([[1, 2]]))
-                codes.append("OK")
-            except grpc.RpcError as error:
-                codes.append(error.code().name)
-                return
-
-    with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(ask, k) for k in range(4)]
-        while len(codes) < 50:
-            assert not all(one.done() for one in asked), codes
-        served.server.stop()
-        stop.set()
-    served.server = None
-    assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}
-    assert codes.count("OK") == len(served.log.read("m", *EVER))
 
 
 @pytest.mark.slow
@@ -121,6 +92,30 @@ def test_a_deadline_that_has_passed_is_no_answer(caller: Caller) -> None:
         caller.infer(asking([[1, 2]] * 5000), timeout=0.0005)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caller.infer(asking([[1, 2]])).model_version == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "data", "code"),
+    [
+        ("ModelInfer", b"\0" * 300_000, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("ModelInfer", b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        ("ModelDream", b"", grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+def test_what_grpc_itself_turns_away_is_a_request_that_failed(
+    one: Any, method: str, data: bytes, code: grpc.StatusCode
+) -> None:
+    def counted() -> tuple[int, int]:
+        sums = total(one.layout.metrics).globals
+        return sums["requests"], sums["failed"]
+
+    requests, failed = counted()
+    with grpc.insecure_channel(f"127.0.0.1:{one.server.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(f"/{oip.SERVICE}/{method}")(data, timeout=10)
+        assert caught.value.code() is code
+        wait_for(lambda: counted() == (requests + 1, failed + 1), "the end of the call")
 
 
 @pytest.mark.slow
@@ -151,6 +146,7 @@ def test_a_server_without_grpc_does_not_import_it() -> None:
 _COMPARE = """
 import importlib.util, sys
 from homeostat.serving import oip
+from homeostat.serving.counters import total
 # the file alone: the packages around it take ten seconds to import
 spec = importlib.util.spec_from_file_location("theirs", sys.argv[1])
 module = importlib.util.module_from_spec(spec)

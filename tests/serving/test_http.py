@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.serving.exchange import Exchange
-from homeostat.serving.http import PIPELINE, Connection, Limits, Server
+from homeostat.serving.http import PIPELINE, QUIET, Connection, Limits, Server
+
+from .damage import damaged
 
 LIMITS = Limits(body=1000)
 
@@ -334,6 +336,7 @@ def test_continue_comes_after_the_answers_before_it() -> None:
 
 
 def test_draining_answers_what_arrived_and_closes_the_idle() -> None:
+    """Also what is on its way to a connection that was just used."""
     waiting: list[Exchange] = []
     server = Server(waiting.append, lambda: None, LIMITS)
     wires = [Wire() for _ in range(3)]
@@ -344,7 +347,9 @@ def test_draining_answers_what_arrived_and_closes_the_idle() -> None:
         connection.connection_made(wire)
         connection.data_received(data)
         wire.connection = connection  # type: ignore[attr-defined]
-    server.drain()
+    server.drain(monotonic())
+    assert [wire.closed for wire in wires] == [False, False, False]
+    server.drain(monotonic() + QUIET)
     assert [wire.closed for wire in wires] == [True, False, False]
     waiting[0].send(200, b"")
     assert wires[1].closed
@@ -414,26 +419,6 @@ TOKENS = [
 ]  # fmt: skip
 
 
-def mutated(draw: random.Random) -> bytes:
-    """One to three valid requests in a row, damaged in one to four places."""
-    data = bytearray(b"".join(draw.choices(SEEDS, k=draw.randint(1, 3))))
-    for _ in range(draw.randint(1, 4)):
-        at = draw.randrange(len(data) + 1)
-        end = min(len(data), at + draw.randint(1, 12))
-        match draw.randrange(5):
-            case 0:
-                data[at:at] = draw.choice(TOKENS)
-            case 1:
-                del data[at:end]
-            case 2:
-                data[at:end] = draw.choice(TOKENS)
-            case 3:
-                data[at:at] = data[at:end]
-            case _ if at < len(data):
-                data[at] = draw.randrange(256)
-    return bytes(data)
-
-
 Request = tuple[bytes, bytes, bytes]
 
 
@@ -463,7 +448,7 @@ def test_what_is_accepted_of_damaged_requests_means_the_same_to_another_parser()
     draw = random.Random(11)
     agreed = 0
     for _ in range(3000):
-        data, seen = mutated(draw), []
+        data, seen = damaged(draw, SEEDS, TOKENS), []
 
         def take(exchange: Exchange, seen: list[Exchange] = seen) -> None:
             seen.append(exchange)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from .damage import damaged
+
 pytestmark = pytest.mark.slow
 
 HEAD = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\n"
@@ -39,23 +41,6 @@ TOKENS = [
 KNOWN = {200, 400, 404, 405, 408, 413, 414, 415, 417, 431, 501, 505}
 
 
-def damaged(draw: random.Random) -> bytes:
-    data = bytearray(b"".join(draw.choices(SEEDS, k=draw.randint(1, 3))))
-    for _ in range(draw.randint(1, 6)):
-        at = draw.randrange(len(data) + 1)
-        end = min(len(data), at + draw.randint(1, 12))
-        match draw.randrange(4):
-            case 0:
-                data[at:at] = draw.choice(TOKENS)
-            case 1:
-                del data[at:end]
-            case 2:
-                data[at:end] = draw.choice(TOKENS)
-            case _ if at < len(data):
-                data[at] = draw.randrange(256)
-    return bytes(data)
-
-
 def exchange(port: int, data: bytes) -> bytes:
     """Send everything, and read until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
@@ -73,7 +58,7 @@ def test_damaged_requests_never_hang_crash_or_reach_anothers_connection(one: Any
     pids = one.server.pids()
     with socket.create_connection(("127.0.0.1", port), timeout=5) as steady:
         for i in range(400):
-            data = damaged(draw)
+            data = damaged(draw, SEEDS, TOKENS)
             answers = exchange(port, data)
             found = [int(s) for s in re.findall(rb"HTTP/1\.1 (\d{3}) [A-Z]", answers)]
             assert set(found) - {100} <= KNOWN, data

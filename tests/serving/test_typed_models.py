@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from homeostat.core.servable import Field, Manifest, file_digest
 from .conftest import Plane
 
 pytestmark = pytest.mark.slow
-
-EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def two_outputs(folder: Path) -> Servable:
@@ -72,7 +69,7 @@ def test_text_goes_in_and_further_outputs_come_out_and_both_are_logged(served: P
     outputs = {t["name"]: t["data"] for t in tensors["outputs"]}
     assert outputs["where"] == ["DE"]
     assert outputs["double"] == [2.0]
-    logged = served.log.read("m", *EVER).sort("id")
+    logged = served.logged().sort("id")
     assert logged["id"].to_list() == ["x/0", "x/1", "y"]
     assert logged["features"].to_list() == [[0.0], [2.5], [1.0]]
     countries = [json.loads(text)["country"] for text in logged["inputs"]]
