@@ -102,7 +102,13 @@ class Engine:
         self._counters.series(model, "", "").failed(1)
         reply.fail(status, message)
 
+    @property
+    def busy(self) -> bool:
+        """Something is computed, for an answer or in the shadow."""
+        return self.in_flight > 0 or not self.shadows.idle
+
     def close(self) -> None:
+        """Call it when nothing is computed."""
         self._thread.shutdown(wait=True)
         self.shadows.close()
         if self._traces is not None:

@@ -4,8 +4,10 @@ intake, log and counters as HTTP. Imported only when a port is asked for."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from time import perf_counter
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from time import monotonic, perf_counter
 from typing import Any, NoReturn
 
 import grpc
@@ -17,10 +19,11 @@ from homeostat.serving.address import Tls
 from homeostat.serving.codec import Outputs
 from homeostat.serving.counters import Counters
 from homeostat.serving.grpc_codec import read_tensors, write_tensors
-from homeostat.serving.intake import Body, Intake, status_of
+from homeostat.serving.intake import Body, Intake, Unsupported, status_of
 from homeostat.serving.jobs import Answer, Job
 from homeostat.serving.requests import output_names, outputs_of
 from homeostat.serving.routes import Served
+from homeostat.serving.rows import some
 from homeostat.serving.runtime import LoadedModel
 
 CODES = {
@@ -38,6 +41,14 @@ GONE = 499
 """For the accounts: a caller that took its call back."""
 HEAD_ROOM = 64 * 1024
 """Bytes that a message may have beside a body of `serving.max_body`."""
+AGE = 3.0
+"""Seconds (give or take a tenth) after which a connection is asked to be made anew, between two
+calls. A server that stops can ask nobody without failing the calls that are just coming in
+(gRPC refuses them at once), so it waits until all have gone by themselves."""
+LOOK, QUIET = 0.02, 50
+"""Seconds between looks at a server that drains, and after how many of them without a call those
+who stay connected are not waited for. (Looks, not seconds: after a time in which this process did
+not run, calls may be waiting that have not been seen.)"""
 
 _Infer = oip.message("ModelInferRequest")
 
@@ -111,13 +122,25 @@ class Call:
             self.answered.set_exception(_Failed(status, message))
 
 
-class GrpcFront:
-    """The service. Every call counts as a request and ends once, as over HTTP; what gRPC itself
-    turns away (a message that is too large, an unknown method) never comes here."""
+class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The service. Every call counts as a request and ends once, as over HTTP: what gRPC turns
+    away too (a message that is too large, an unknown method). What is no call (broken HTTP/2)
+    never comes here."""
 
     def __init__(self, intake: Intake, counters: Counters) -> None:
         self._intake, self._counters = intake, counters
         self._server: Any = None
+        self._port = 0
+        self._under_way = self._calls_seen = 0
+        self._handlers = {
+            f"/{oip.SERVICE}/{name}": _handler(self._counted(call))
+            for name, call in self._calls().items()
+        }
+        self._unknown = _handler(self._counted(self._no_method))
+
+    def service(self, handler_call_details: Any) -> Any:
+        """gRPC asks for what answers a method."""
+        return self._handlers.get(handler_call_details.method, self._unknown)
 
     async def start(self, host: str, port: int, tls: Tls | None) -> None:
         """Accept calls. Raises Unavailable when the port cannot be had."""
@@ -126,28 +149,34 @@ class GrpcFront:
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_connection_age_ms", int(AGE * 1000)),
         ]
         server = grpc.aio.server(options=options)
-        handlers = {name: _handler(call) for name, call in self._calls().items()}
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(oip.SERVICE, handlers),)
-        )
+        server.add_generic_rpc_handlers((self,))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             if tls is None:
-                server.add_insecure_port(address)
+                self._port = server.add_insecure_port(address)
             else:
                 pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-                server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+                credentials = grpc.ssl_server_credentials([pair])
+                self._port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {address} for gRPC", found=str(error)) from error
         await server.start()
         self._server = server
 
-    async def stop(self, seconds: float) -> None:
-        """No new calls; those under way have so many seconds to end."""
-        if self._server is not None:
-            await self._server.stop(seconds)
+    async def drain(self, seconds: float) -> None:
+        """No new connections; those that are there end between two calls, by their age or because
+        nobody calls; after so many seconds whatever happens."""
+        deadline = monotonic() + seconds
+        _stop_listening(self._port)
+        quiet, seen = 0, self._calls_seen
+        while _connected(self._port) and quiet < QUIET and monotonic() < deadline:
+            await asyncio.sleep(LOOK)
+            idle = not self._under_way and self._calls_seen == seen
+            quiet, seen = quiet + 1 if idle else 0, self._calls_seen
+        await self._server.stop(max(0.0, deadline - monotonic()))
 
     def _calls(self) -> dict[str, Callable[[bytes, Any], Awaitable[bytes]]]:
         return {
@@ -162,8 +191,32 @@ class GrpcFront:
             "RepositoryModelUnload": self._simple("RepositoryModelUnload", self._unload),
         }
 
+    def _counted(
+        self, call: Callable[[bytes, Any], Awaitable[bytes]]
+    ) -> Callable[[Any, Any], Awaitable[bytes]]:
+        """As gRPC calls it: the message is read here, since of one that it refuses itself
+        (too large, not decompressed) it tells nobody else."""
+
+        async def take(_: Any, context: Any) -> bytes:
+            self._under_way += 1
+            self._calls_seen += 1
+            self._counters.began()
+            try:
+                data = await context.read()
+                if data is grpc.aio.EOF:
+                    await self._abort(context, BadInput("no message that could be read"))
+                return await call(data, context)
+            finally:
+                self._under_way -= 1
+
+        return take
+
+    async def _no_method(self, data: bytes, context: Any) -> bytes:
+        await self._abort(
+            context, Unsupported("no such method", expected=some(sorted(self._calls())))
+        )
+
     async def _infer(self, data: bytes, context: Any) -> bytes:
-        self._counters.began()
         try:
             message = _Infer.FromString(data)
         except DecodeError as error:
@@ -183,7 +236,6 @@ class GrpcFront:
         asked, said = oip.message(f"{name}Request"), oip.message(f"{name}Response")
 
         async def call(data: bytes, context: Any) -> bytes:
-            self._counters.began()
             try:
                 fields = answer(asked.FromString(data))
                 if not isinstance(fields, dict):
@@ -240,9 +292,44 @@ class GrpcFront:
         return {"model_name": model, "isUnloaded": True}
 
 
-def _handler(call: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
-    """Bytes in, bytes out: what is no message is refused by us, with a sentence."""
-    return grpc.unary_unary_rpc_method_handler(call)
+def _handler(call: Callable[[Any, Any], Awaitable[bytes]]) -> Any:
+    """Bytes in, bytes out: what is no message is refused by us, with a sentence. To gRPC the one
+    message is a stream, so that it calls us before it has read it; the caller sees no difference.
+    """
+    return grpc.stream_unary_rpc_method_handler(call)
+
+
+def _sockets(port: int) -> Iterator[socket.socket]:
+    """The sockets of this process at a port, which gRPC does not show; one at a time."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            held = socket.socket(fileno=os.dup(int(name)))
+        except OSError:  # no socket, or the folder that is being read
+            continue
+        with held:
+            about = held.getsockname()
+            if isinstance(about, tuple) and about[1] == port:
+                yield held
+
+
+def _stop_listening(port: int) -> None:
+    """Let new connections go to the other workers, which gRPC itself does only together with
+    refusing the calls of those that are there."""
+    for held in _sockets(port):
+        if held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            held.shutdown(socket.SHUT_RDWR)
+
+
+def _connected(port: int) -> bool:
+    return any(_peer(held) for held in _sockets(port))
+
+
+def _peer(held: socket.socket) -> bool:
+    try:
+        held.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _repository_model(asked: Any) -> str:

@@ -26,6 +26,9 @@ LINGER = 1.0
 """Seconds for which input is still read and thrown away after a refusal, so that the client
 sees the refusal and not a reset."""
 
+QUIET = 0.1
+"""Seconds of silence after which a server that drains hangs up."""
+
 KEPT = frozenset(
     {
         b"x-homeostat-key",
@@ -88,11 +91,11 @@ class Server(Front):
         for connection in list(self.connections):
             connection.check(now)
 
-    def drain(self) -> None:
-        """Answer what has arrived, then close every connection."""
+    def drain(self, now: float) -> None:
+        """Part with the clients, each between two requests; call it until none is left."""
         self.draining = True
         for connection in list(self.connections):
-            connection.drain()
+            connection.drain(now)
 
 
 class Connection(asyncio.Protocol):
@@ -357,13 +360,15 @@ class Connection(asyncio.Protocol):
         elif not self._waiting and now - self._idle_since >= limits.idle:
             transport.close()
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:
+        """Close after the answers that are due, or when the client has been silent for a moment:
+        what it may be sending just now would be lost."""
         if self._transport is None:
             return
         if self._waiting:
             self._waiting[-1].close = True
             self._refused = True
-        elif self._exchange is None:
+        elif self._exchange is None and now - self._idle_since >= QUIET:
             self._transport.close()
 
     # ------------------------------------------------------------ refusals

@@ -196,7 +196,7 @@ class Routes:
             raise NotFound(f"no model {model!r}", expected=f"one of: {names}" if names else None)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _look(self) -> None:
         for path in self._folder.glob("*.json"):

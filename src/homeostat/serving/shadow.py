@@ -81,11 +81,14 @@ class Shadows:
         empty = np.empty((n, 0), np.float32)
         self._record([(model, version, id, empty)], None, why, 0.0)
 
-    def close(self) -> None:
-        """Wait for what is being scored; what still waits for its turn is counted as skipped."""
+    def skip(self) -> None:
+        """Count what still waits for its turn as skipped; what is being scored ends."""
         self._counters.add("shadow_skipped", self._rows)
         self._queue.clear()
         self._rows = 0
+
+    def close(self) -> None:
+        self.skip()
         self._thread.shutdown(wait=True)
 
     def _begin(self) -> None:

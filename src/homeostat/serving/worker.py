@@ -65,6 +65,7 @@ class Worker:
         self._clock = clock
         self._started = clock.now().isoformat()
         self._accepting = False
+        self._second = 0.0
         self._counters = Counters(layout.metrics / str(slot))
         self._log = SegmentLog(
             layout.live,
@@ -128,15 +129,11 @@ class Worker:
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not look at it between requests
         self._report()
-        second = 0.0
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), POLL)
             except TimeoutError:
-                now = time.monotonic()
-                self._tick(now, now - second >= 1.0)
-                if now - second >= 1.0:
-                    second = now
+                self._tick(time.monotonic())
             if parent is not None and os.getppid() != parent:
                 _logger.warning("the supervisor is gone: stopping")
                 break
@@ -151,10 +148,11 @@ class Worker:
             await asyncio.sleep(0.005)
             self._routes.poll(time.monotonic())
 
-    def _tick(self, now: float, every_second: bool) -> None:
+    def _tick(self, now: float) -> None:
         self._routes.poll(now)
         self._log.tick(now)
-        if every_second:
+        if now - self._second >= 1.0:
+            self._second = now
             self._server.tick(now)
             try:
                 self._slot.heartbeat()
@@ -162,24 +160,27 @@ class Worker:
                 _logger.error("no heartbeat: %s", error)
 
     async def _drain(self) -> None:
-        deadline = time.monotonic() + DRAIN  # for both protocols together
-        self._server.drain()
-        if self._grpc is not None:
-            await self._grpc.stop(DRAIN)
-        while time.monotonic() < deadline and not self._idle():
+        """Part with the clients, as long as DRAIN lets them; finish what is computed however long
+        it takes (who cannot wait kills us, and then it is counted as lost)."""
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + DRAIN
+        calls = loop.create_task(self._grpc.drain(DRAIN)) if self._grpc is not None else None
+        while True:
+            now = time.monotonic()
+            for _ in range(2):  # what had come by now has been read when we go on
+                await asyncio.sleep(0)
+            self._server.drain(now)
+            self._tick(now)  # somebody may wait for a model to be loaded
+            clients = self._server.connections or (calls is not None and not calls.done())
+            if now >= deadline:
+                clients = False
+                self._engine.shadows.skip()
+            if not clients and not self._engine.busy:
+                break
             await asyncio.sleep(0.01)
         self._routes.close()
         self._engine.close()
-        await asyncio.sleep(0)
         self._log.close()
         self._slot.leave()
-
-    def _idle(self) -> bool:
-        return (
-            self._engine.in_flight == 0
-            and self._engine.shadows.idle
-            and not self._server.connections
-        )
 
     def _report(self) -> None:
         if not self._accepting:  # who sees the status may send requests
@@ -287,4 +288,6 @@ async def _serve(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # everything is put away: a model that is still being loaded is not waited for
