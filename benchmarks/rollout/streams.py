@@ -98,8 +98,8 @@ def rates(
     ends = two_by_two.cuts(canary.shape[1])
     blocks, goal = two_by_two.in_blocks(canary, event, ends), math.log(1 / alpha)
     return (
-        two_by_two.log_wealth(blocks, margin, above=False) >= goal,
-        two_by_two.log_wealth(blocks, 0.0, above=True) >= goal,
+        two_by_two.log_wealth(blocks, margin, above=False, margin=margin) >= goal,
+        two_by_two.log_wealth(blocks, 0.0, above=True, margin=margin) >= goal,
         ends,
     )
 

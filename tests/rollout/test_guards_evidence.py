@@ -167,6 +167,26 @@ def test_a_candidate_that_treats_groups_alike_passes_and_one_that_does_not_fails
         assert "between 0.0 and 1.0" in verdict.sentence
 
 
+def test_nobody_waits_for_a_small_group_and_one_that_is_harmed_shows() -> None:
+    log, labels = traffic(6000)
+
+    def judged(alerts: float, min_share: float) -> Verdict:
+        """A third group of 60 requests, with a share of alerts of its own."""
+        row = pl.col("id").str.slice(1).cast(pl.Int64)
+        small, score = row < 60, pl.when(row < 60 * alerts).then(0.9).otherwise(0.1)
+        third = log.with_columns(
+            features=pl.when(small).then(pl.lit([2.0])).otherwise("features"),
+            score=pl.when(small).then(score).otherwise("score"),
+        )
+        seen = see(third, labels)
+        return only(Guards(bias=BiasGuard("group", max=0.15, min_share=min_share)), seen)
+
+    assert judged(0.5, 0.05).passed
+    assert judged(0.5, 0.0).outcome is Outcome.INCONCLUSIVE
+    assert judged(1.0, 0.05).failed
+    assert "2.0" in judged(1.0, 0.05).sentence
+
+
 def test_answers_slower_than_the_objective_show_long_before_their_p99_does() -> None:
     guard = Guards(latency=ObjectiveGuard(Duration(milliseconds=40), 0.01))
     slow = only(guard, see(*traffic(600, latency=(0.02, 0.06))))
@@ -195,7 +215,7 @@ def test_a_later_look_at_two_rates_only_adds_to_what_an_earlier_one_saw() -> Non
     def wealth(n: int) -> list[float]:
         ends = two_by_two.cuts(n, changes)
         blocks = two_by_two.in_blocks(canary[:n], event[:n], ends)
-        return two_by_two.log_wealth(blocks, 0.02, above=False).tolist()
+        return two_by_two.log_wealth(blocks, 0.02, above=False, margin=0.02).tolist()
 
     last = wealth(3000)
     for n in (1, 2, 13, 40, 333, 1001, 2500, 2999):
@@ -204,7 +224,7 @@ def test_a_later_look_at_two_rates_only_adds_to_what_an_earlier_one_saw() -> Non
 
 
 def test_a_group_that_appears_later_costs_those_before_nothing() -> None:
-    guards = Guards(bias=BiasGuard("group", max=0.5))
+    guards = Guards(bias=BiasGuard("group", max=0.5, min_share=0.0))
     log, labels = traffic(3000)
     group = pl.col("features").list.get(0)
     log = log.with_columns(score=pl.when(group == 1).then(0.9).otherwise("score"))
@@ -327,7 +347,7 @@ def test_two_by_two_capital_is_ever_large_less_often_than_its_alpha(
     rate = np.where(late, min(3 * base, 0.9), base)
     event = rng.random((runs, n)) < rate + margin * canary
     blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(n, np.array([n // 2])))
-    wealth = two_by_two.log_wealth(blocks, margin, above=margin == 0.0)
+    wealth = two_by_two.log_wealth(blocks, margin, above=margin == 0.0, margin=0.004)
     wrong = float((wealth >= math.log(1 / alpha)).any(axis=1).mean())
     assert wrong <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
 
@@ -347,8 +367,8 @@ def test_bounds_of_two_rates_hold_their_difference_and_tighten_with_alpha(
     canary = rng.random(800) < share
     event = rng.random(800) < np.where(canary, two, one)
     blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(800))
-    bounds = two_by_two.difference(blocks, alpha=(alpha, alpha))
-    wider = two_by_two.difference(blocks, alpha=(alpha / 10, alpha / 10))
+    bounds = two_by_two.difference(blocks, alpha=(alpha, alpha), margin=0.05)
+    wider = two_by_two.difference(blocks, alpha=(alpha / 10, alpha / 10), margin=0.05)
     assert -1 <= bounds.low <= bounds.point <= bounds.high <= 1
     assert wider.low <= bounds.low + 0.02
     assert wider.high >= bounds.high - 0.02
@@ -360,7 +380,7 @@ def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bou
     canary = rng.random(n) < 0.5
     event = rng.random(n) < np.where(canary, 0.02, 0.01)
     blocks = two_by_two.in_blocks(canary, event, two_by_two.cuts(n))
-    ours = two_by_two.difference(blocks, alpha=(0.05, 0.05))
+    ours = two_by_two.difference(blocks, alpha=(0.05, 0.05), margin=0.01)
     each = [
         sequences.rate(int(a.sum()), int(event[a].sum()), alpha=(0.025, 0.025))
         for a in (~canary, canary)

@@ -11,7 +11,7 @@ import pytest
 
 from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout import commands
+from homeostat.rollout import commands, sequences
 from homeostat.rollout.decide import decide
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import ApprovalAsked, Phase, RolledBack, Rollout, Stepped, evolve
@@ -60,7 +60,7 @@ def test_many_challengers_share_alpha_and_the_requests() -> None:
     one, ten = (preflight(plan_of_one(plan, n), BUSY).figure for n in (1, 10))
     assert one is not None
     assert ten is not None
-    assert ten > 3 * one
+    assert ten > 2 * one
 
 
 def test_a_first_step_is_proposed_only_where_there_are_steps() -> None:
@@ -85,7 +85,19 @@ def test_what_an_error_guard_needs_is_about_what_it_takes_in_simulation(share: f
     plan = RolloutSpec(steps=(share, 100.0), guards=Guards(error_rate=ErrorGuard(0.005)))
     wanted = requests_for("error_rate", plan, BUSY)
     assert wanted is not None
-    assert 0.5 < wanted / {10.0: 95_000, 50.0: 25_000}[share] < 2
+    assert 0.5 < wanted / {10.0: 42_700, 50.0: 12_500}[share] < 2
+
+
+def test_without_a_split_the_versions_are_held_against_each_other_in_turn() -> None:
+    """Blue/green needs more than half of the requests to each: a bound of its own for each rate."""
+    plan = RolloutSpec(steps=(50.0, 100.0), guards=Guards(error_rate=ErrorGuard(0.005)))
+    split = requests_for("error_rate", plan, BUSY)
+    turns = requests_for("error_rate", replace(plan, strategy="blue_green"), BUSY)
+    assert turns is not None
+    assert split is not None
+    each = sequences.rate(round(turns / 2), round(turns / 200), alpha=(0.025, 0.025))
+    assert each.high - each.low == pytest.approx(0.005, rel=0.05)
+    assert turns > 1.5 * split
 
 
 def test_a_p99_needs_some_hundred_requests_to_the_smaller_arm() -> None:

@@ -56,11 +56,13 @@ class ErrorGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class BiasGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """by: a column that tells the groups apart. metric: which rates of alerts are compared.
-    max: how far apart the candidate's rates of two groups may be."""
+    max: how far apart the candidate's rates of two groups may be. min_share: smaller groups can
+    show harm, but nobody waits for them to show that there is none."""
 
     by: str
     metric: Literal[BIAS_METRICS] = "demographic_parity_difference"  # type: ignore[valid-type]
     max: Annotated[float, Meta(gt=0, lt=1)] = 0.10
+    min_share: Annotated[float, Meta(ge=0, lt=1)] = 0.05
 
 
 class RouterGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,8 +110,8 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approve: steps (percent) before which a person has to say yes.
     shadow: score in the shadow for this long before the first step.
     max_duration: how long a rollout may take to decide.
-    share: percent of the requests for each challenger of an experiment; as many as the champion's
-    if unset.
+    share: percent of the requests for each challenger of an experiment, and at most as many as are
+    left to the champion; as many as the champion's if unset.
     freeze: times in which nothing advances, and `max_duration` stands still.
     on_new_candidate: a version that is registered during a rollout waits for its end (queue), or
     ends it and takes its place (supersede); a paused rollout is never superseded.

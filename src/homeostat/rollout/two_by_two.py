@@ -7,6 +7,10 @@ the difference: Turner & Grünwald, arXiv 2302.14164). Their product ever reache
 chance of at most alpha. Only within a block do the rates have to be the same from request to
 request: between blocks both may move, and the split with them, so that an incident that hits both
 arms late counts against neither.
+
+How soon they tell depends on how well rates are estimated, which is hard where events are rare. So
+the estimates begin where a decision is worth most: at twice the margin when harm is to be shown,
+at none when its absence is. A bad beginning costs capital and never truth.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ GROWTH = 0.08
 """A block is this part of the requests before it: early ones are single requests."""
 GRID = 12
 STEPS = 28
+BEGIN_HARM, BEGIN_NONE = 1.0, 3.0
+"""How many events the candidate's expected rate is worth at the beginning: of harm, of no harm."""
 
 
 class Blocks(NamedTuple):
@@ -60,12 +66,13 @@ def in_blocks(
     )
 
 
-def log_wealth(blocks: Blocks, bound: float | Array, *, above: bool) -> Array:
+def log_wealth(blocks: Blocks, bound: float | Array, *, above: bool, margin: float) -> Array:
     """Log capital (..., blocks) against `rate of b - rate of a <= bound` (above), else `>=`.
 
-    bound: one number, or an array that broadcasts against the blocks.
+    bound: one number, or an array that broadcasts against the blocks. margin: the harm that is
+    tolerated; it says where the estimates begin, and nothing about the bound.
     """
-    a, b = _estimates(blocks)
+    a, b = _estimates(blocks, margin, harm=above)
     bound = np.asarray(bound, dtype=np.float64)
     outside = (b - a > bound) if above else (b - a < bound)
     near = _nearest(a, b, blocks.na, blocks.nb, bound)
@@ -75,25 +82,28 @@ def log_wealth(blocks: Blocks, bound: float | Array, *, above: bool) -> Array:
     return np.cumsum(np.where(outside, gains, 0.0), axis=-1)
 
 
-def difference(blocks: Blocks, *, alpha: tuple[float, float]) -> Bounds:
-    """Bounds of (rate of b - rate of a); n is that of the smaller arm. alpha: (of low, of high)."""
+def difference(blocks: Blocks, *, alpha: tuple[float, float], margin: float) -> Bounds:
+    """Bounds of (rate of b - rate of a); n is that of the smaller arm. alpha: (of low, of high).
+    margin: as of `log_wealth`."""
     na, ka, nb, kb = (float(x.sum()) for x in blocks)
     if not na or not nb:
         return NOTHING
     point = kb / nb - ka / na
-    low = _last_rejected(blocks, -1.0, point, alpha[0], above=True)
-    high = _last_rejected(blocks, 1.0, point, alpha[1], above=False)
+    low = _last_rejected(blocks, -1.0, point, alpha[0], margin, above=True)
+    high = _last_rejected(blocks, 1.0, point, alpha[1], margin, above=False)
     return Bounds(point, low, high, int(min(na, nb)))
 
 
-def _last_rejected(blocks: Blocks, far: float, point: float, alpha: float, *, above: bool) -> float:
+def _last_rejected(
+    blocks: Blocks, far: float, point: float, alpha: float, margin: float, *, above: bool
+) -> float:
     """The bound nearest to the estimate that is rejected, on grids that become finer."""
     goal = math.log(1 / alpha)
     rejected, open_ = far, point
     for _ in range(4):
         # nearer to the estimate more densely: that is where the bound lies
         grid = open_ + (rejected - open_) * np.linspace(0, 1, GRID + 2)[1:-1] ** 2
-        wealth = log_wealth(blocks, grid[:, None], above=above)[:, -1]
+        wealth = log_wealth(blocks, grid[:, None], above=above, margin=margin)[:, -1]
         no = wealth >= goal
         if not no.any():
             open_ = float(grid[-1])
@@ -104,11 +114,15 @@ def _last_rejected(blocks: Blocks, far: float, point: float, alpha: float, *, ab
     return rejected
 
 
-def _estimates(blocks: Blocks) -> tuple[Array, Array]:
-    """The rates of both arms before each block: their shares so far, drawn to the common one."""
+def _estimates(blocks: Blocks, margin: float, *, harm: bool) -> tuple[Array, Array]:
+    """The rates of both arms before each block: their events so far and some that are expected,
+    the champion's at the common rate, the candidate's at what is to be shown."""
     na, ka, nb, kb = (np.cumsum(x, axis=-1) - x for x in blocks)
-    common = (ka + kb + 0.5) / (na + nb + 1.0)
-    return (ka + common) / (na + 1.0), (kb + common) / (nb + 1.0)
+    common = (ka + kb + 0.5) / (na + nb + 0.5 / margin)
+    a = (ka + 1.0) / (na + 1.0 / common)
+    if harm:
+        return a, (kb + BEGIN_HARM) / (nb + BEGIN_HARM / np.minimum(a + 2 * margin, (1 + a) / 2))
+    return a, (kb + BEGIN_NONE) / (nb + BEGIN_NONE / a)
 
 
 def _nearest(a: Array, b: Array, na: Array, nb: Array, bound: Array) -> Array:

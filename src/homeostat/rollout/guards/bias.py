@@ -26,7 +26,8 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     The largest rate's bounds less the smallest rate's are bounds of the difference. To be shown
     harmful wrongly any group's may be wrong, so the k-th to appear has 1/(k(k+1)) of the rollback
     alpha and their number need not be known; to pass wrongly, those of the two groups that are
-    truly the farthest apart, so each bound has half of the promotion alpha.
+    truly the farthest apart, so each bound has half of the promotion alpha. Groups with less than
+    `min_share` of the requests are not waited for; the two largest always are.
     """
     column = f"{GROUP}{guard.by}"
     if column not in seen.scored.columns:
@@ -36,7 +37,7 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     rows = rows.with_columns(alert=pl.col("score") >= seen.thresholds[1])
     classes = CLASSES[guard.metric]
     part = alpha.part(len(classes))
-    found = [_difference(_of(rows, c), column, part) for c in classes]
+    found = [_difference(_of(rows, c), column, guard.min_share, part) for c in classes]
     gap = max(found, key=lambda f: f[0].point if f[0].n else -1.0)
     bounds, names = gap[0], gap[1]
     if any(f[0].n == 0 for f in found):
@@ -60,7 +61,9 @@ def _of(rows: pl.DataFrame, true_class: float | None) -> pl.DataFrame:
     return rows if true_class is None else labelled(rows).filter(pl.col("label") == true_class)
 
 
-def _difference(rows: pl.DataFrame, column: str, alpha: Alpha) -> tuple[Bounds, str]:
+def _difference(
+    rows: pl.DataFrame, column: str, min_share: float, alpha: Alpha
+) -> tuple[Bounds, str]:
     """-> bounds of the largest difference of rates, and between which groups it is."""
     groups = rows.group_by(column, maintain_order=True).agg(n=pl.len(), k=pl.col("alert").sum())
     if groups.height < 2:
@@ -71,9 +74,14 @@ def _difference(rows: pl.DataFrame, column: str, alpha: Alpha) -> tuple[Bounds, 
         own, both = alpha.rollback / (2 * i * (i + 1)), alpha.promotion / 2
         inner[str(value)] = sequences.rate(int(n), int(k), alpha=(own, own))
         outer[str(value)] = sequences.rate(int(n), int(k), alpha=(both, both))
-    top = max(inner, key=lambda g: inner[g].point)
-    bottom = min(inner, key=lambda g: inner[g].point)
+    largest = sorted(inner, key=lambda g: -inner[g].n)
+    asked = [g for g in largest if inner[g].n >= min_share * rows.height or g in largest[:2]]
     low = max(r.low for r in inner.values()) - min(r.high for r in inner.values())
-    high = max(r.high for r in outer.values()) - min(r.low for r in outer.values())
-    point, n = inner[top].point - inner[bottom].point, min(r.n for r in inner.values())
+    high = max(outer[g].high for g in asked) - min(outer[g].low for g in asked)
+    if low > high:  # shown in a group that nobody waits for
+        asked = largest
+        high = max(r.high for r in outer.values()) - min(r.low for r in outer.values())
+    top = max(asked, key=lambda g: inner[g].point)
+    bottom = min(asked, key=lambda g: inner[g].point)
+    point, n = inner[top].point - inner[bottom].point, min(inner[g].n for g in asked)
     return Bounds(point, max(low, 0.0), high, n), " and ".join(sorted((bottom, top)))

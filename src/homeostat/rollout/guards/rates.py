@@ -68,7 +68,7 @@ def compare(
     ends = two_by_two.cuts(len(event), changes)
     blocks = two_by_two.in_blocks(answers.canary, event, ends)
     beside = ((1 - ALONE) * alpha.rollback, alpha.promotion)
-    found = two_by_two.difference(blocks, alpha=beside)
+    found = two_by_two.difference(blocks, alpha=beside, margin=margin)
     if alone.low > margin:  # well at every step before, and harmful now
         return alone, BEFORE
     return found, ""
