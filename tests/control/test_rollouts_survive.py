@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,37 +12,20 @@ from homeostat.control import commands
 from homeostat.control.status import status
 from homeostat.control.tick import Controller
 from homeostat.core.duration import Duration
-from homeostat.core.errors import NotFound, Refused, Unavailable
+from homeostat.core.errors import NotFound, Refused
 from homeostat.rollout.model import Phase
-from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
+from homeostat.rollout.spec import Freeze
 from homeostat.testing.simulate.models import GOOD, USELESS, Skill
 from homeostat.testing.simulate.world import MODEL, World
 
+from ..worlds import PLAN, Down, with_champion
+
 pytestmark = pytest.mark.slow
-
-PLAN = RolloutSpec(
-    bake=Duration(minutes=10),
-    guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),
-    max_duration=Duration(hours=9),
-    block=Duration(0),
-)
-
-
-class Down:
-    """A port that does not answer."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def fail(*args: object, **kwargs: object) -> None:
-            raise Unavailable("it does not answer")
-
-        return fail
 
 
 def canary(turns: int = 0, strength: float = GOOD, **plan: Any) -> World:
     """A champion and a candidate that has begun; then so many turns."""
-    world = World(11, plan=msgspec.structs.replace(PLAN, **plan))
-    world.install(Skill(0, GOOD))
-    world.controllers[0].turn()
+    world = with_champion(**plan)
     world.install(Skill(0, strength))
     world.controllers[0].turn()
     for _ in range(turns):

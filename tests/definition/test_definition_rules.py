@@ -27,6 +27,12 @@ Make = Callable[[str], Path]
             "$.rollout.guards.quality.metric",
             "`log_loss`",
         ),
+        (
+            "steps: [10, 50, 100]",
+            "strategy: experiment\n  share: 60",
+            "$.rollout.share",
+            "at most 50",
+        ),
         # monitoring
         ("auc, min: 0.75", "auc, max: 0.75", "$.monitoring.quality.max", "write `min`"),
         ("auc, min: 0.75", "log_loss, min: 1", "$.monitoring.quality.min", "write `max`"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -16,7 +15,7 @@ from homeostat.control.platform import Platform
 from homeostat.control.preflight import preflight_of
 from homeostat.control.record import record
 from homeostat.core.duration import Duration
-from homeostat.core.errors import NotFound, Unavailable
+from homeostat.core.errors import NotFound, Refused
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout.dossier import Dossier
 from homeostat.rollout.dossier.render import FORMATS, render
@@ -27,29 +26,12 @@ from homeostat.rollout.spec import Freeze, Guards, QualityGuard, RolloutSpec
 from homeostat.testing.simulate.models import GOOD, USELESS, Skill
 from homeostat.testing.simulate.world import World
 
-PLAN = RolloutSpec(
-    bake=Duration(minutes=10),
-    guards=Guards(quality=QualityGuard(metric="error", margin=0.15)),
-    max_duration=Duration(hours=9),
-    block=Duration(0),
-)
-
-
-class Down:
-    """A port that does not answer."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def fail(*args: object, **kwargs: object) -> None:
-            raise Unavailable("it does not answer")
-
-        return fail
+from ..worlds import PLAN, Down, with_champion
 
 
 def played(strength: float, turns: int, plan: RolloutSpec = PLAN) -> World:
     """A champion, then a candidate of some skill, and so many turns of the loop."""
-    world = World(11, plan=plan)
-    world.install(Skill(0, GOOD))
-    world.controllers[0].turn()
+    world = with_champion(plan)
     world.install(Skill(0, strength))
     for _ in range(turns):
         world.traffic()
@@ -246,10 +228,7 @@ def test_the_alpha_of_a_guard_and_its_slices_is_that_of_the_guard() -> None:
 
 def hopeless(preflight: str = "refuse") -> World:
     """A rollout of version 2 whose labels could only come after its end, wanted or not."""
-    plan = msgspec.structs.replace(PLAN, max_duration=Duration(seconds=1), preflight=preflight)
-    world = World(11, plan=plan)
-    world.install(Skill(0, GOOD))
-    world.controllers[0].turn()
+    world = with_champion(max_duration=Duration(seconds=1), preflight=preflight)
     world.traffic()
     world.pass_time()
     world.install(Skill(0, GOOD))
@@ -275,6 +254,20 @@ def test_a_refused_version_has_a_dossier_with_the_figures_and_what_would_make_it
     page = render(found, "html")
     assert "Share of the requests" not in page
     assert re.search(r"Version 2\s+against 1", page)
+
+
+def test_what_a_person_was_refused_is_recorded_with_the_figures_and_the_person() -> None:
+    world = hopeless()
+    before = world.controllers[0].controller.state()
+    with pytest.raises(Refused, match="quality needs about"):
+        commands.rollout_start(world.platform, "2", "anna")
+    after = world.controllers[0].controller.state()
+    assert after.seq == before.seq + 1
+    found = dossier.explain(world.platform, "2")
+    assert (found.outcome, found.people) == ("refused", ("anna wanted it tried",))
+    assert found.preflight is not None
+    started = commands.rollout_start(world.platform, "2", "anna", force=True)
+    assert started.live_rollout is not None
 
 
 def test_a_superseded_version_says_what_took_its_place_which_is_the_latest() -> None:

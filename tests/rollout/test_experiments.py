@@ -74,6 +74,7 @@ def test_every_challenger_gets_as_much_as_the_champion_and_its_part_of_alpha() -
     assert state.percent == pytest.approx(100 / 11)
     assert plan_of_one(state.plan, 10).alpha == pytest.approx(0.005)
     assert shares(begin("2", "3", share=10))[1].percent == 10
+    assert begin("2", "3", "4", share=30).percent == 25, "the champion has as much as each"
 
 
 def test_the_worse_is_retired_and_its_traffic_returns_to_the_champion() -> None:
@@ -105,6 +106,22 @@ def test_one_that_is_open_is_waited_for_until_it_cannot_be_better() -> None:
     assert beaten.candidate == "2"
     late = tick(state, START + timedelta(days=7), v2=BETTER, v3=OPEN)
     assert (late.phase, late.candidate) == (Phase.PROMOTED, "2")
+
+
+@pytest.mark.parametrize(
+    ("insufficient", "days"), [("abort", 7), ("extend", 14), ("hold", None), ("ask", None)]
+)
+def test_what_is_undecided_at_the_deadline_ends_or_goes_on_as_declared(
+    insufficient: str, days: int | None
+) -> None:
+    state = begin("2", "3", insufficient=insufficient)
+    for day in range(7, 22):
+        if not state.live:
+            break
+        state = tick(state, START + timedelta(days=day), v2=NO_WORSE, v3=OPEN)
+    assert (state.ended and (state.ended - START).days) == days
+    if days is None:
+        assert tick(state, START + timedelta(days=30), v2=BETTER, v3=WORSE).candidate == "2"
 
 
 def test_without_anybody_left_there_is_no_winner() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from homeostat.control.model import ChampionChanged, LoopEvent, State
+from homeostat.control.model import CandidateDropped, ChampionChanged, LoopEvent, State
 from homeostat.control.platform import Platform
 from homeostat.control.preflight import preflight_of, refused
 from homeostat.control.record import settle
@@ -24,8 +24,9 @@ def rollout_start(
 ) -> State:
     """Try a registered version against the champion (without one it becomes the champion);
     with `others`, all of them in one experiment. Raises NotFound, and Refused where it could not
-    decide in time, unless that is wanted (force)."""
+    decide in time, unless that is wanted (force); the refusal is recorded, and has a dossier."""
     found = [platform.registry.get(platform.stream, v) for v in (version, *others)]
+    refusals: list[Refused] = []
 
     def decide(state: State) -> Sequence[LoopEvent]:
         if state.champion is None:
@@ -36,7 +37,9 @@ def rollout_start(
         expected = preflight_of(platform, champion, found[0], now, len(found))
         if expected is not None and not force and refused(platform, expected):
             told, _, remedy = expected.sentence.partition(" -> ")
-            raise Refused(told, remedy=remedy)
+            refusals[:] = [Refused(told, remedy=remedy)]
+            why, plan = expected.sentence, platform.project.rollout
+            return [CandidateDropped(v.version, why, expected, plan, by) for v in found]
         return commands.start(
             state.rollout,
             id=f"rollout-{state.seq + 1}",
@@ -50,7 +53,10 @@ def rollout_start(
             preflight=expected,
         )
 
-    return _act(platform, decide)
+    state = _act(platform, decide)
+    if refusals:
+        raise refusals[0]
+    return state
 
 
 def rollout_pause(platform: Platform, by: str, why: str = "") -> State:

@@ -69,7 +69,7 @@ def _recorded(platform: Platform) -> tuple[list[Happened], list[Refusal]]:
             champion = event.version
         elif isinstance(event, CandidateDropped):
             told = (event.version, event.reason, champion, event.preflight, event.plan)
-            refusals.append(Refusal(record.seq, record.at, *told))
+            refusals.append(Refusal(record.seq, record.at, *told, event.by))
         elif isinstance(event, model.RolloutEvent):
             events.append(Happened(record.seq, record.at, event))
     return events, refusals

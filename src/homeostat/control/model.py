@@ -94,12 +94,13 @@ class ChampionChanged(Event, frozen=True, tag="champion.changed"):
 
 class CandidateDropped(Event, frozen=True, tag="candidate.dropped"):
     """A registered version that will not be rolled out, and why. preflight: what refused it; plan:
-    by which. None where it was superseded."""
+    by which. None where it was superseded. by: `policy`, or the person who wanted it tried."""
 
     version: str
     reason: str
     preflight: Verdict | None = None
     plan: RolloutSpec | None = None
+    by: str = "policy"
 
 
 ControlEvent = (

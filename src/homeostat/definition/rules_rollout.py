@@ -66,6 +66,13 @@ def strategies(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
             "only the challengers of an experiment have a share",
             remedy="write `strategy: experiment`, or leave `share` out",
         )
+    if plan.strategy == "experiment" and plan.share is not None and plan.share > 50:
+        yield Mistake(
+            ("rollout", "share"),
+            "a challenger would have more of the requests than the champion",
+            expected="at most 50; of several, each has at most as much as is left to the champion",
+            found=f"{plan.share:g}",
+        )
 
 
 def freezes(project: Project, given: Collection[Where]) -> Iterator[Mistake]:

@@ -37,6 +37,7 @@ from homeostat.rollout.model import (
     Stepped,
 )
 from homeostat.rollout.spec import RolloutSpec
+from homeostat.rollout.sufficiency import Sufficiency, sufficiency
 
 Evidence = Mapping[str, Sequence[Verdict]]
 WINNER = 100.0
@@ -59,7 +60,8 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     evidence: version -> a verdict per declared guard. In this order: those that are shown to be
     worse than the champion, or than one that is shown to be better, are retired; none left ->
     rolled back; paused or frozen -> held; all that are left are better -> the best measured of
-    them is promoted; at the deadline the best of those that are better by then, or nobody.
+    them is promoted; at the deadline the best of those that are better by then, else as
+    `insufficient` says: nobody, or on it goes (`ask`: until a person names the winner).
     """
     if rollout is None or not rollout.live:
         return []
@@ -71,7 +73,8 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     if rollout.phase is Phase.PAUSED or frozen_until(rollout.plan.freeze, now):
         return events or _note(rollout, left, now)
     late = overdue(rollout, now)
-    if rollout.phase is Phase.SHADOW and not late:
+    over = late and not _goes_on(rollout, left, now)
+    if rollout.phase is Phase.SHADOW and not over:
         return [*events, *_begin(rollout, left, now)]
     better = {v: found for v, found in left.items() if _better(rollout, found)}
     asked = rollout.phase is Phase.WAITING_APPROVAL
@@ -79,14 +82,26 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     if (
         answered
         and better
-        and not (asked and late)
+        and not (asked and over)
         and (late or _all_told(rollout, better, left, now))
     ):
         return [*events, *_win(rollout, better)]
-    if late:
+    if over:
         first = next(iter(left.values()))
         return [*events, _end(rollout, f"no winner: {undecided(rollout)}: {why(first)}")]
     return events or _note(rollout, left, now)
+
+
+def _goes_on(rollout: Rollout, left: Evidence, now: datetime) -> bool:
+    """Whether the plan wants more than `max_duration` for what has not decided by then."""
+    match rollout.plan.insufficient:
+        case "hold" | "ask":
+            return True
+        case "extend":
+            measured = all(sufficiency(v) is not Sufficiency.NO_DATA for v in left.values())
+            return measured and not overdue(rollout, now - rollout.plan.max_duration)
+        case _:
+            return False
 
 
 def _retire(

@@ -17,8 +17,9 @@ def steps(plan: RolloutSpec, challengers: int = 1) -> tuple[float, ...]:
         case "blue_green":
             return (100.0,)
         case "experiment":
+            # the champion, which all are held against, never has less than one of them
             equal = 100.0 / (challengers + 1)
-            return (min(plan.share or equal, 100.0 / challengers),)
+            return (min(plan.share or equal, equal),)
         case "dark":
             return ()
         case _:

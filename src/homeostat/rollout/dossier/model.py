@@ -41,6 +41,7 @@ class Refusal(msgspec.Struct, frozen=True):
     champion: str
     preflight: Verdict | None = None
     plan: RolloutSpec | None = None
+    by: str = "policy"
 
 
 class Inputs(msgspec.Struct, frozen=True):

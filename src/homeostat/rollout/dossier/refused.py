@@ -41,8 +41,8 @@ def refused(found: Refusal, inputs: Inputs) -> Dossier:
         plan=found.plan,
         preflight=found.preflight,
         guards=(),
-        timeline=(Moment(found.seq, found.at, "candidate.dropped", sentence, 0.0, "policy"),),
-        people=(),
+        timeline=(Moment(found.seq, found.at, "candidate.dropped", sentence, 0.0, found.by),),
+        people=() if found.by == "policy" else (f"{found.by} wanted it tried",),
         origins=origins,
         missing=tuple(missing),
     )
