@@ -162,6 +162,8 @@ def fitted(tensor: Tensor, field: Field) -> Array:
             "wrong shape", path=path, expected=str(list(shape)), found=str(list(array.shape))
         )
     array = array.reshape(shape)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():  # JSON cannot say it either
+        raise BadInput("not a finite number", path=path, expected="finite numbers")
     if tensor.datatype == field.datatype:
         return array
     groups = {"b": 0, "u": 1, "i": 1, "f": 2}
@@ -173,7 +175,7 @@ def fitted(tensor: Tensor, field: Field) -> Array:
     if target == 1:
         fine = bool(np.array_equal(converted, array)) and not np.any((converted < 0) != (array < 0))
     else:
-        fine = bool(np.isfinite(converted).all()) or not np.isfinite(array).all()
+        fine = bool(np.isfinite(converted).all())
     if not fine:
         raise BadInput("values out of range", path=path, expected=field.datatype)
     return converted
