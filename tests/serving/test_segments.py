@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeostat.serving import segment
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.segment import (
     HEADER,
@@ -305,3 +306,22 @@ def test_records_of_before_there_were_inputs_and_propensities_are_read(tmp_path:
     (record,) = predictions(read_bytes(segment.path))
     assert (record.id, record.score, record.inputs, record.propensity) == ("a", 0.5, None, 1.0)
     segment.seal(tmp_path)
+
+
+@pytest.mark.parametrize("largest", [1, 9, 30, 1000])
+@pytest.mark.parametrize("texts", [[], ["a", "", "é" * 4, "b" * 30, "", "c", "d"]])
+def test_a_block_in_parts_says_the_same(
+    monkeypatch: pytest.MonkeyPatch, largest: int, texts: list[str]
+) -> None:
+    monkeypatch.setattr(segment, "LARGEST", largest)
+    numbers = np.arange(7, dtype="<f4").tobytes()
+    ids, counts, seconds = ["x", "y", "z"], [4, 1, 2], [0.1, 0.2, 0.3]
+    some = [0.5] * 7 if texts else []
+    block = PredictionBlock(
+        7, "m", "1", "champion", 1.0, ids, counts, seconds, numbers, numbers, texts, some
+    )
+    parts = list(block.parts())
+    assert [r for part in parts for r in part.records()] == list(block.records())
+    for part in parts:
+        size = len(part.features) + sum(len(text.encode()) for text in part.inputs)
+        assert size <= largest or part.rows == 1

@@ -236,8 +236,7 @@ class Engine:
         seconds = [clock - job.started for job in jobs]
         # logged, counted, answered: killed in between, nothing acknowledged is missing from the
         # counters, and nothing counted from the log
-        for block in answered(jobs, x, scores, seconds, self._now_us(), self._explore):
-            self._log.block(block)
+        self._log.block(answered(jobs, x, scores, seconds, self._now_us(), self._explore))
         series = self._counters.series(first.served.model, first.model.version, first.chosen.arm)
         series.answered_all([job.n for job in jobs], seconds)
         self.in_flight -= len(jobs)

@@ -42,9 +42,11 @@ class SegmentLog:
         self._prepare()
 
     def block(self, block: PredictionBlock) -> None:
-        """Keep the predictions of a block, or count all of them as dropped."""
-        if not self._append(frame(block), predictions=block.rows):
-            self._dropped(block.rows)
+        """Keep the predictions of a block; those of a part that cannot be kept are counted as
+        dropped."""
+        for part in block.parts():
+            if not self._append(frame(part), predictions=part.rows):
+                self._dropped(part.rows)
 
     def predictions(self, frames: list[bytes]) -> None:
         """Keep prediction records, or count them as dropped."""

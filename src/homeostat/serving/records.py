@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from homeostat.serving.batch import Batch, Matrix, log_inputs, part
+from homeostat.serving.batch import Batch, Matrix, log_inputs
 from homeostat.serving.jobs import Job
-from homeostat.serving.segment import LARGEST, PredictionBlock, PredictionRecord, frame
+from homeostat.serving.segment import PredictionBlock, PredictionRecord, frame
 
 EXPLORE_SALT = "explore"
 """Which requests are let through all the same is a pure function of their id."""
@@ -16,31 +16,9 @@ EXPLORE_SALT = "explore"
 
 def answered(
     jobs: Sequence[Job], x: Batch, scores: Matrix, seconds: list[float], now: int, explore: float
-) -> Iterator[PredictionBlock]:
-    """Blocks of at most LARGEST bytes. jobs: of one version and assignment; x, scores: their rows
-    (n); seconds: how long each took. explore: `serving.explore`."""
-    size = 4 * jobs[0].model.width
-    if size * len(scores) <= LARGEST:
-        yield _block(jobs, x, scores, seconds, now, explore, None)
-        return
-    at, step = 0, max(1, LARGEST // size)
-    for job, taken in zip(jobs, seconds, strict=True):
-        for start in range(0, job.n, step):
-            end = min(job.n, start + step)
-            rows, mine = part(x, at + start, at + end), scores[at + start : at + end]
-            yield _block([job], rows, mine, [taken], now, explore, start if job.n > 1 else None)
-        at += job.n
-
-
-def _block(
-    jobs: Sequence[Job],
-    x: Batch,
-    scores: Matrix,
-    seconds: list[float],
-    now: int,
-    explore: float,
-    first: int | None,
 ) -> PredictionBlock:
+    """jobs: of one version and assignment; x, scores: their rows (n); seconds: how long each took.
+    explore: `serving.explore`."""
     job = jobs[0]
     inputs: list[str] = []
     if isinstance(x, dict):
@@ -61,13 +39,12 @@ def _block(
         job.chosen.arm,
         job.chosen.probability,
         [job.id for job in jobs],
-        together if first is None else [n],
+        together,
         seconds,
         features,
         scores.astype(np.float32, copy=False).tobytes(),
         inputs,
         propensities,
-        first,
     )
 
 

@@ -35,7 +35,7 @@ _LABEL = 0x8000_0000
 _BLOCK = 0x4000_0000
 _LENGTH = _BLOCK - 1
 LARGEST = 4 * 1024 * 1024
-"""Bytes of features that one block holds at most."""
+"""Bytes of inputs that one block holds at most, unless they are of one row."""
 _FRAME = struct.Struct("<II")
 _HEAD = struct.Struct("<8sQQQ")
 
@@ -95,6 +95,30 @@ class PredictionBlock(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def rows(self) -> int:
         return len(self.scores) // 4
 
+    def parts(self) -> Iterator[PredictionBlock]:
+        """The block, or the same in several of at most LARGEST bytes of inputs."""
+        if len(self.features) + sum(map(_size, self.inputs)) <= LARGEST:
+            yield self
+            return
+        at, width = 0, len(self.features) // self.rows
+        sizes = [width + _size(text) for text in self.inputs] or [width] * self.rows
+        for k, id in enumerate(self.ids):
+            n = self.counts[k] if self.counts else 1
+            for start, end in _cuts(sizes[at : at + n]):
+                i, j = at + start, at + end
+                yield msgspec.structs.replace(
+                    self,
+                    ids=[id],
+                    counts=[end - start],
+                    latencies=[self.latencies[k]],
+                    features=self.features[i * width : j * width],
+                    scores=self.scores[i * 4 : j * 4],
+                    inputs=self.inputs[i:j],
+                    propensities=self.propensities[i:j],
+                    first=start if n > 1 else None,
+                )
+            at += n
+
     def records(self) -> Iterator[PredictionRecord]:
         scores = memoryview(self.scores).cast("f").tolist()
         width = len(self.features) // len(scores)
@@ -118,6 +142,21 @@ class PredictionBlock(msgspec.Struct, array_like=True, frozen=True, gc=False):
                     self.propensities[row] if self.propensities else 1.0,
                 )
                 row += 1
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _cuts(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that have LARGEST bytes together, or a single one that has more."""
+    start = total = 0
+    for row, size in enumerate(sizes):
+        if row > start and total + size > LARGEST:
+            yield start, row
+            start, total = row, 0
+        total += size
+    yield start, len(sizes)
 
 
 Record = PredictionRecord | LabelRecord
