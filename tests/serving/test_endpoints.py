@@ -8,9 +8,19 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
+
+from homeostat.core.route import Route
+from homeostat.serving.api import PATHS, Api
+from homeostat.serving.intake import Intake
+from homeostat.serving.layout import Layout
+from homeostat.serving.routes import Routes
+from homeostat.serving.spec import ServingSpec
 
 from .conftest import Plane, sigmoid, v2
 
@@ -161,3 +171,21 @@ def test_a_worker_imports_nothing_heavy() -> None:
         " if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"[]"
+
+
+def test_paths_written_in_many_ways_do_not_keep_a_new_one_from_being_remembered(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path).make()
+    (layout.routes / "m.json").write_bytes(msgspec.json.encode(Route("m", 1, None)))
+    routes = Routes(layout, lambda: None)
+    routes.poll(0.0)
+    engine: Any = None  # finding an endpoint asks neither it nor the log
+    api = Api(Intake(ServingSpec(), routes, engine), engine, engine, engine, int, bytes)
+    for k in range(2 * PATHS):
+        api._find(b"/v2/models/m/versions/%d/infer" % k)
+        api._find(b"/v2/models/m/infer?k=%d" % k)
+    api._find(b"/v2/models/m/infer")
+    assert len(api._paths) == PATHS
+    assert b"/v2/models/m/infer" in api._paths
+    assert not [target for target in api._paths if b"?" in target]

@@ -27,6 +27,8 @@ _V1 = re.compile(r"/v1/models/([^/:]+)(?::(predict|explain)|/(labels))?")
 _V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")
 _HIDDEN = re.compile(r"%(2f|5c|00)", re.IGNORECASE)
 _REPOSITORY = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
+PATHS = 1000
+"""Targets whose endpoint is remembered; the oldest is forgotten first."""
 _encode = msgspec.json.Encoder().encode
 _logger = logging.getLogger(__name__)
 
@@ -88,10 +90,13 @@ class Api:
     def _find(self, target: bytes) -> dict[bytes, Handler]:
         path = _path(target)
         methods = self._endpoint(path)
-        # only what exists is remembered, so that a client cannot fill the memory
+        # only what exists is remembered and only so much, so that a client can neither fill the
+        # memory nor, by writing a path in many ways, keep the others' from being remembered
         named = _V1.fullmatch(path) or _V2.fullmatch(path)
         known = named is not None and named[1] in self._routes.known
-        if known and len(target) < 256 and len(self._paths) < 1000:
+        if known and len(target) < 256 and b"?" not in target:
+            if len(self._paths) >= PATHS:
+                del self._paths[next(iter(self._paths))]
             self._paths[target] = methods
         return methods
 
