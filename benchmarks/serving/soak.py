@@ -37,6 +37,7 @@ from rich.table import Table
 
 from homeostat.serving.counters import total
 from homeostat.serving.layout import Layout
+from homeostat.serving.status import living
 
 GROWTH = 1.0
 """MB per minute; at 15,000 requests per second about a byte per request."""
@@ -175,7 +176,7 @@ def soak(minutes: float, n: int, kills: int, console: Console) -> list[Finding]:
         try:
             heard = total(layout.metrics).globals  # what asking whether it is ready has counted
             memory.start()
-            told = _ask(one, 60 * minutes, kills, console)
+            told = _ask(one, layout, 60 * minutes, kills, console)
             memory.stop()
             counted, predictions = _settled(layout)
         finally:
@@ -188,29 +189,44 @@ def soak(minutes: float, n: int, kills: int, console: Console) -> list[Finding]:
         return judged(told, counted, predictions, _logged(layout.home), steady)
 
 
-def _ask(one: Running, seconds: float, kills: int, console: Console) -> Told:
+def _ask(one: Running, layout: Layout, seconds: float, kills: int, console: Console) -> Told:
     """Load in slices; the last ones each lose a worker halfway."""
     wires = one.entry.wires(Payload("json", 1), one.model.name)
     assert not isinstance(wires, str)
     told, slices = Told(0, 0, 0.0), max(kills + 1, round(seconds / SLICE))
+    away: list[float] = []
     for k in range(slices):
         killer = None
         if slices - k <= kills:
-            killer = threading.Timer(SLICE / 2, _kill, (one,))
+            killer = threading.Timer(SLICE / 2, _kill, (layout, away))
             killer.start()
         began = time.monotonic()
         sample = load.closed(one.server.port, wires, HEADLINE, SLICE)
         told = told.plus(sample, time.monotonic() - began)
         if killer is not None:
             killer.join()
-            _await(lambda: len(workers(one.server.pids())) > 0, "a worker after the kill")
         if k % 6 == 0:
             console.print(f"{told.seconds:4.0f} s: {told.answered:,} answered", highlight=False)
+    if away:
+        console.print(
+            f"a killed worker answers again after {', '.join(f'{s:.2f}' for s in away)} s, at full "
+            f"load on the others"
+        )
     return told
 
 
-def _kill(one: Running) -> None:
-    os.kill(workers(one.server.pids())[0], signal.SIGKILL)
+def _kill(layout: Layout, away: list[float]) -> None:
+    """kill -9 one worker; how many seconds it is until its place answers again, by its status."""
+    there = living(layout)
+    began = time.monotonic()
+    os.kill(there[0].pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = living(layout)
+        return len(now) == len(there) and there[0].pid not in {worker.pid for worker in now}
+
+    _await(replaced, "a worker after the kill")
+    away.append(time.monotonic() - began)
 
 
 def _settled(layout: Layout) -> tuple[dict[str, int], int]:
