@@ -22,7 +22,7 @@ from homeostat.core.servable import DTYPES, Field, Manifest, file_digest
 from homeostat.serving.address import Tls
 from homeostat.serving.layout import Layout
 from homeostat.serving.spec import ServingSpec
-from homeostat.serving.supervisor import Supervisor
+from homeostat.serving.supervisor import PATIENCE, Supervisor
 from homeostat.testing.models import tiny_servable
 
 EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -62,6 +62,7 @@ class Plane:
         clock: str | None = None,
         grpc: bool = False,
         tls: Tls | None = None,
+        patience: float = PATIENCE,
         **spec: Any,
     ) -> Plane:
         self.server = Supervisor(
@@ -72,6 +73,7 @@ class Plane:
             clock_text=clock,
             grpc_port=0 if grpc else None,
             tls=tls,
+            patience=patience,
         )
         self.server.start()
         self.connect()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.ports import Gauge
-from homeostat.serving.counters import BOUNDS, Counters, total
+from homeostat.serving.counters import BOUNDS, Counters, beats, total
 from homeostat.serving.metrics import render
 
 
@@ -45,6 +45,15 @@ def test_what_a_killed_worker_had_under_way_has_failed(tmp_path: Path) -> None:
     Counters(tmp_path / "0")
     after = total(tmp_path).globals
     assert (after["answered"], after["shed"], after["failed"], after["lost"]) == (2, 3, 4, 2)
+
+
+def test_the_heartbeat_is_no_count_and_goes_on_in_the_next_life(tmp_path: Path) -> None:
+    assert beats(tmp_path / "0") == 0
+    for life in (1, 2):
+        counters = Counters(tmp_path / "0")
+        counters.beat()
+        assert beats(tmp_path / "0") == life
+    assert set(total(tmp_path).globals.values()) == {0}
 
 
 @given(requests=st.lists(st.tuples(st.integers(1, 50), st.floats(0, 20)), min_size=1))

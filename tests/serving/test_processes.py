@@ -18,6 +18,7 @@ from homeostat.core.duration import Duration
 from homeostat.core.errors import Unavailable
 from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge
+from homeostat.serving import supervisor
 from homeostat.serving.keeper import Keeper
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor
@@ -144,3 +145,19 @@ def test_a_worker_ends_when_its_supervisor_is_gone(served: Plane, tmp_path: Path
     process.wait()
     process.stdout.close()
     wait_for(lambda: served.plane.observed("m").workers == 0, "the end of the worker")
+
+
+def test_what_cannot_be_started_is_told_once_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "program"
+    child = supervisor._Child("worker 0", [str(program)], {})
+    for second in range(30):
+        child.watch(float(second))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"worker 0 cannot be started: [Errno 2] No such file or directory: '{program}'; trying on"
+    ]
+    program.symlink_to("/bin/true")
+    child.watch(40.0)
+    assert child.process is not None
+    assert child.process.wait() == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 from pathlib import Path
 
 import pytest
 
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Manifest, file_digest
+from homeostat.serving import oip
 
 from .conftest import Plane
 
@@ -85,6 +88,52 @@ def test_a_wrong_type_is_refused_and_spoils_no_other(served: Plane) -> None:
         assert answer.json()["error"]
     fine = {"instances": [{"amount": 1, "country": ""}]}
     assert served.client.post("/v1/models/m:predict", json=fine).is_success
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused_however_it_comes(served: Plane, number: float) -> None:
+    import grpc
+
+    served.plane.publish(Route("m", 1, two_outputs(served.home / "models" / "1")))
+    served.start(grpc=True)
+    assert served.server is not None
+    amount, country = struct.pack("<f", number), struct.pack("<I", 2) + b"DE"
+    inputs = [
+        {"name": name, "shape": [1], "datatype": kind, "parameters": {"binary_data_size": len(raw)}}
+        for name, kind, raw in (("amount", "FP32", amount), ("country", "BYTES", country))
+    ]
+    head = json.dumps({"inputs": inputs}).encode()
+    answer = served.client.post(
+        "/v2/models/m/infer",
+        content=head + amount + country,
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    assert answer.status_code == 400
+    assert "not a finite number" in answer.json()["error"]
+    message = oip.message("ModelInferRequest")(model_name="m")
+    message.inputs.add(name="amount", datatype="FP64", shape=[1]).contents.fp64_contents.append(
+        number
+    )
+    message.inputs.add(name="country", datatype="BYTES", shape=[1]).contents.bytes_contents.append(
+        b"DE"
+    )
+    with grpc.insecure_channel(f"127.0.0.1:{served.server.grpc_port}") as channel:
+        call = channel.unary_unary(f"/{oip.SERVICE}/ModelInfer")
+        with pytest.raises(grpc.RpcError, match="not a finite number") as caught:
+            call(message.SerializeToString(), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_request_with_more_text_than_a_block_takes_is_logged_whole(served: Plane) -> None:
+    served.plane.publish(Route("m", 1, two_outputs(served.home / "models" / "1")))
+    served.start(max_body=40_000_000)
+    texts = [letter * 900_000 for letter in "abcdefghijklmnopqrst"]
+    rows = [{"amount": 1, "country": text} for text in texts]
+    answer = served.client.post("/v1/models/m:predict", json={"instances": rows, "id": "x"})
+    assert answer.is_success
+    logged = served.logged()
+    found = {row["id"]: json.loads(row["inputs"])["country"] for row in logged.to_dicts()}
+    assert found == {f"x/{k}": text for k, text in enumerate(texts)}
 
 
 def test_a_pipeline_with_categories_serves_what_it_was_fitted_to_say(served: Plane) -> None:

@@ -2,7 +2,8 @@
 
 Adding is a store into the worker's own file: no lock, and nothing is lost or reset when a worker
 is killed and started again. What it had taken in and not ended is then counted as failed, so that
-requests = answered + shed + failed holds exactly whenever none is under way.
+requests = answered + shed + failed holds exactly whenever none is under way. The file also has the
+worker's heartbeat: a store that no full disk can refuse.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SHED = frozenset({429, 503, 504})
 """Statuses of requests that were not computed because there was too much to do."""
 
 _MAGIC = 0x31435453_48000002
-_HEAD = 64  # words: magic, number of series, then the globals
+_HEAD = 64  # words: magic, number of series, then the globals; the last is the heartbeat
+_BEAT = _HEAD - 1
 _KEY = 64  # words: length in bytes, then the key
 _VALUES = 3 + len(BOUNDS) + 1  # predictions, errors, sum (a double), histogram
 _SERIES = _KEY + _VALUES
@@ -112,6 +114,10 @@ class Counters:
         at = _ANSWERED if status < 400 else _SHED if status in SHED else _FAILED
         self._word[at] += 1
 
+    def beat(self) -> None:
+        """Say that the worker goes on."""
+        self._word[_BEAT] += 1
+
     def _settle(self) -> None:
         """What the former worker of this slot had under way when it was killed has failed."""
         word = self._word
@@ -145,6 +151,23 @@ class Totals(msgspec.Struct):
 
     globals: dict[str, int]
     series: dict[Key, list[float]]
+
+
+def settle(folder: Path) -> None:
+    """Count what workers that are gone, and that nobody replaces, had under way as failed. Call it
+    when no worker runs. Raises OSError."""
+    for path in folder.iterdir():
+        if path.is_file():
+            Counters(path)
+
+
+def beats(path: Path) -> int:
+    """How often the worker with this counter file has said that it goes on; 0: not yet."""
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(_HEAD * 8)[_BEAT * 8 :], "little")
+    except OSError:
+        return 0
 
 
 def total(folder: Path) -> Totals:

@@ -46,10 +46,6 @@ class Slot:
         """Raises OSError."""
         write_atomically(self._path, msgspec.json.encode(status))
 
-    def heartbeat(self) -> None:
-        """Raises OSError."""
-        os.utime(self._path)
-
     def leave(self) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -20,6 +19,7 @@ import msgspec
 from homeostat.core.duration import Duration
 from homeostat.core.errors import Unavailable
 from homeostat.serving.address import Address, Tls
+from homeostat.serving.counters import beats, settle
 from homeostat.serving.layout import Layout, write_atomically
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.status import living
@@ -35,18 +35,33 @@ SLOWEST = 5.0
 """Seconds between attempts to start what crashes again and again."""
 GRACE = 15.0
 """Seconds to drain before a process is killed."""
+PATIENCE = 30.0
+"""Seconds without a heartbeat after which a worker is killed and replaced: longer than the first
+batch of a slow model may hold up its event loop."""
 
 
 class _Child:
-    """A process that should be running."""
+    """A process that should be running. beats: how often it has said that it goes on; None for
+    one that does not say so. patience: seconds without that until it is killed."""
 
-    def __init__(self, name: str, argv: list[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        beats: Callable[[], int] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.name, self._argv, self._env = name, argv, env
         self.process: subprocess.Popen[bytes] | None = None
         self._crashes, self._started, self._again = 0, 0.0, 0.0
+        self._beats, self._patience = beats, patience
+        self._heard, self._heard_at = 0, 0.0
+        self._trouble = ""
 
     def start(self, now: float) -> None:
-        self._started = now
+        """Raises OSError."""
+        self._started = self._heard_at = now
         self.process = subprocess.Popen(self._argv, env=self._env, start_new_session=True)
 
     def watch(self, now: float) -> None:
@@ -54,13 +69,32 @@ class _Child:
         if self.process is not None:
             code = self.process.poll()
             if code is None:
+                self._listen(self.process, now)
                 return
             self._crashes = 0 if now - self._started >= STEADY else self._crashes + 1
             pause = min(SLOWEST, 0.1 * 2**self._crashes) if self._crashes > 1 else 0.0
             _logger.error("%s ended with %s; starting it again in %.1f s", self.name, code, pause)
             self.process, self._again = None, now + pause
         if now >= self._again:
-            self.start(now)
+            try:
+                self.start(now)
+            except OSError as error:  # no process or memory to be had
+                self._again = now + SLOWEST
+                if str(error) != self._trouble:
+                    _logger.error("%s cannot be started: %s; trying on", self.name, error)
+                self._trouble = str(error)
+            else:
+                self._trouble = ""
+
+    def _listen(self, process: subprocess.Popen[bytes], now: float) -> None:
+        """Kill it when it says nothing any more: it hangs, and its clients with it."""
+        heard = self._beats() if self._beats is not None else self._heard + 1
+        if heard != self._heard:
+            self._heard, self._heard_at = heard, now
+        elif now - self._heard_at >= self._patience:
+            _logger.error("%s has hung for %.0f s: killed", self.name, now - self._heard_at)
+            process.kill()
+            self._heard_at = now  # it may take a moment to end
 
     def stop(self, deadline: float) -> None:
         """Wait for it after SIGTERM; kill it at the deadline."""
@@ -98,8 +132,9 @@ class Supervisor:
         companions: Mapping[str, list[str]] | None = None,
         grpc_port: int | None = None,
         tls: Tls | None = None,
+        patience: float = PATIENCE,
     ) -> None:
-        self._layout = Layout(home)
+        self._layout, self._patience = Layout(home), patience
         self.grpc_port, self._tls = grpc_port, tls
         self._spec, self.host, self.port, self._workers = spec, host, port, workers
         self._clock, self._companions = clock_text, dict(companions or {})
@@ -131,11 +166,12 @@ class Supervisor:
         if self.grpc_port is not None:
             self.grpc_port = self._reserve(self.grpc_port, "--grpc-port")
         self._wait_for_orphans(time.monotonic() + GRACE)
+        settle(self._layout.metrics)
         before()
         config = msgspec.json.encode(self._spec, enc_hook=_text)
         write_atomically(self._layout.config, config)
         env = {**os.environ, "HOMEOSTAT_CLOCK": self._clock or ""}
-        self._children = [_Child(f"worker {k}", self._argv(k), env) for k in range(self._workers)]
+        self._children = [self._worker(k, env) for k in range(self._workers)]
         self._children += [_Child(name, argv, env) for name, argv in self._companions.items()]
         now = time.monotonic()
         for child in self._children:
@@ -170,6 +206,8 @@ class Supervisor:
             deadline = time.monotonic() + GRACE
             for child in group:
                 child.stop(deadline)
+        if self._children:
+            settle(self._layout.metrics)
         self._children = []
         self._layout.server.unlink(missing_ok=True)
         for held in self._reserved:
@@ -202,6 +240,12 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         """Name -> pid of the processes that run."""
         return {c.name: c.process.pid for c in self._children if c.process is not None}
+
+    def _worker(self, slot: int, env: Mapping[str, str]) -> _Child:
+        counters = self._layout.metrics / str(slot)
+        return _Child(
+            f"worker {slot}", self._argv(slot), env, lambda: beats(counters), self._patience
+        )
 
     def _argv(self, slot: int) -> list[str]:
         return [
@@ -273,8 +317,7 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH):
             for child in self._children:
-                with contextlib.suppress(OSError):  # no process to be had now: next time
-                    child.watch(time.monotonic())
+                child.watch(time.monotonic())
 
 
 def _reserve(host: str, port: int, flag: str) -> socket.socket:

@@ -145,19 +145,17 @@ class Worker:
         deadline = time.monotonic() + 10.0
         self._routes.poll(time.monotonic())
         while not (self._routes.settled and self._log.settled) and time.monotonic() < deadline:
+            self._counters.beat()
             await asyncio.sleep(0.005)
             self._routes.poll(time.monotonic())
 
     def _tick(self, now: float) -> None:
+        self._counters.beat()
         self._routes.poll(now)
         self._log.tick(now)
         if now - self._second >= 1.0:
             self._second = now
             self._server.tick(now)
-            try:
-                self._slot.heartbeat()
-            except OSError as error:
-                _logger.error("no heartbeat: %s", error)
 
     async def _drain(self) -> None:
         """Part with the clients, as long as DRAIN lets them; finish what is computed however long
