@@ -99,6 +99,10 @@ def test_tritons_http_client(both: Any) -> None:
                 assert (said["id"], said["model_version"]) == ("t-1", "1"), said
         whole = client.infer("m", [tensor("input", ROWS.astype(np.int64), "INT64", True)])
         assert np.allclose(whole.as_numpy("score"), EXPECTED)
+        for binary in (True, False):  # a column per feature, in any order, [n] or [n, 1]
+            b = tensor("b", ROWS[:, 1].copy(), "FP32", binary)
+            a = tensor("a", ROWS[:, :1].copy(), "FP32", not binary)
+            assert np.allclose(client.infer("m", [b, a]).as_numpy("score"), EXPECTED)
 
         sent = []
         for datatype, values in echo_values().items():
@@ -170,6 +174,9 @@ def test_tritons_grpc_client(both: Any) -> None:
         assert np.allclose(answer.as_numpy("score"), EXPECTED)
         said = answer.get_response()
         assert (said.id, said.model_name, said.model_version) == ("g-1", "m", "1")
+
+        b, a = tensor("b", ROWS[:, 1].copy(), "FP32"), tensor("a", ROWS[:, :1].copy(), "FP32")
+        assert np.allclose(client.infer("m", [b, a]).as_numpy("score"), EXPECTED)
 
         inputs, sent = [], {}
         for datatype, values in echo_values().items():
@@ -250,12 +257,55 @@ def test_kserves_client_over_rest_and_grpc(both: Any) -> None:
                             RESTConfig)
         from homeostat.serving import oip  # beside theirs
 
+        def given(name, array, datatype, binary):
+            made = InferInput(name, list(array.shape), datatype)
+            made.set_data_from_numpy(array, binary_data=binary)
+            return made
+
+        def columns(binary):
+            b = given("b", ROWS[:, 1].copy(), "FP32", binary)
+            return [b, given("a", ROWS[:, :1].copy(), "FP32", binary)]
+
+        DTYPES = {"BOOL": bool, "BYTES": object, "FP16": np.float16, "FP32": np.float32,
+                  "FP64": np.float64}
+        def echoes(binary):
+            made = []
+            for datatype, values in echo_values().items():
+                dtype = DTYPES.get(datatype) or np.dtype(datatype.lower())
+                values = [v.encode() for v in values] if datatype == "BYTES" else values
+                raw = binary or datatype == "FP16"
+                made.append(given(f"in_{datatype.lower()}", np.array(values, dtype), datatype, raw))
+            return made
+
+        def echoed(answer):
+            outputs = {output.name: output for output in answer.outputs}
+            assert list(outputs)[0] == "score"
+            for datatype, values in echo_values().items():
+                back = outputs[f"out_{datatype.lower()}"].as_numpy()
+                if datatype == "BYTES":
+                    back = [v.decode() if isinstance(v, bytes) else v for v in back]
+                    assert back == values, back
+                else:
+                    assert np.allclose(back.astype(float), np.array(values, float)), datatype
+
         async def rest():
             v1 = InferenceRESTClient(RESTConfig(protocol="v1", retries=0))
             assert await v1.is_server_live(url)
             assert await v1.is_model_ready(url, "m")
             answer = await v1.infer(url, {"instances": ROWS.tolist()}, model_name="m")
             assert np.allclose(answer["predictions"], EXPECTED)
+            named = [{"b": float(b), "a": float(a)} for a, b in ROWS]
+            answer = await v1.infer(url, {"instances": named}, model_name="m")
+            assert np.allclose(answer["predictions"], EXPECTED)
+            values = {d: v[0] for d, v in echo_values().items()}
+            row = {f"in_{d.lower()}": v for d, v in values.items()}
+            answer = await v1.infer(url, {"instances": [row, row]}, model_name="echo")
+            first, second = answer["predictions"]
+            assert first == second and 0.5 < first.pop("score") < 0.6
+            assert first.keys() == {f"out_{d.lower()}" for d in values}
+            assert all(np.isclose(first[f"out_{d.lower()}"], v)
+                       for d, v in values.items() if d != "BYTES"), first
+            assert first["out_bytes"] == values["BYTES"]
             v2 = InferenceRESTClient(RESTConfig(protocol="v2", retries=0))
             assert await v2.is_server_live(url) and await v2.is_server_ready(url)
             assert await v2.is_model_ready(url, "m")
@@ -266,6 +316,11 @@ def test_kserves_client_over_rest_and_grpc(both: Any) -> None:
                 answer = await v2.infer(url, request, model_name="m")
                 assert np.allclose(answer.outputs[0].as_numpy(), EXPECTED)
                 assert answer.id == "r-1"
+                answer = await v2.infer(url, InferRequest("m", columns(binary)), model_name="m")
+                assert np.allclose(answer.outputs[0].as_numpy(), EXPECTED)
+                answer = await v2.infer(url, InferRequest("echo", echoes(binary)),
+                                        model_name="echo")
+                echoed(answer)
             try:
                 await v1.infer(url, {"instances": [[1]]}, model_name="m")
             except Exception as error:
@@ -283,6 +338,9 @@ def test_kserves_client_over_rest_and_grpc(both: Any) -> None:
                 answer = await client.infer(InferRequest("m", [tensor], request_id="r-2"))
                 assert np.allclose(answer.outputs[0].as_numpy(), EXPECTED)
                 assert (answer.id, answer.model_version) == ("r-2", "1")
+                answer = await client.infer(InferRequest("m", columns(binary)))
+                assert np.allclose(answer.outputs[0].as_numpy(), EXPECTED)
+            echoed(await client.infer(InferRequest("echo", echoes(True))))
             await client.close()
 
             from grpc import insecure_channel

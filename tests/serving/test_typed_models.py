@@ -6,9 +6,11 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from homeostat.core.records import input_type, inputs_of
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Manifest, file_digest
 from homeostat.serving import oip
@@ -77,6 +79,21 @@ def test_text_goes_in_and_further_outputs_come_out_and_both_are_logged(served: P
     assert logged["features"].to_list() == [[0.0], [2.5], [1.0]]
     countries = [json.loads(text)["country"] for text in logged["inputs"]]
     assert countries == ["FR", "Åland", "DE"]
+
+
+def test_the_log_gives_inputs_of_every_type_by_their_names(served: Plane) -> None:
+    echo = served.echo("1")
+    served.plane.publish(Route("m", 1, echo))
+    served.start()
+    fields = Manifest.read(Path(echo.path)).fields
+    row: dict[str, Any] = {f.name: 1 for f in fields}
+    row |= {"in_bytes": "Åland", "in_bool": True, "in_fp32": 0.5, "in_fp64": 1e300}
+    row |= {"in_int64": -(2**63), "in_uint64": 2**64 - 1}
+    for instance in (row, {"in_fp32": 1.0}):  # the second is malformed
+        served.client.post("/v1/models/m:predict", json={"instances": [instance]})
+    found = inputs_of(served.logged(), fields)
+    assert dict(found.schema) == {field.name: input_type(field) for field in fields}
+    assert found.to_dicts() == [row, dict.fromkeys(row)]
 
 
 def test_a_wrong_type_is_refused_and_spoils_no_other(served: Plane) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import polars as pl
+
+from homeostat.core.servable import Datatype, Field
 
 TIME = pl.Datetime("us", "UTC")
 
@@ -30,3 +35,35 @@ LABELS: dict[str, pl.DataType] = {
     "time": TIME,  # when the outcome happened, as the sender says
     "known": TIME,  # when it reached us: decides what was known at any time
 }
+
+_TYPES: dict[Datatype, Any] = {
+    "BOOL": pl.Boolean, "BYTES": pl.String, "FP16": pl.Float32, "FP32": pl.Float32,
+    "FP64": pl.Float64, "INT8": pl.Int8, "INT16": pl.Int16, "INT32": pl.Int32, "INT64": pl.Int64,
+    "UINT8": pl.UInt8, "UINT16": pl.UInt16, "UINT32": pl.UInt32, "UINT64": pl.UInt64,
+}  # fmt: skip
+
+
+def input_type(field: Field) -> pl.DataType:
+    """Of a column of `inputs_of`: text is String, values with a shape are lists."""
+    kind: pl.DataType = _TYPES[field.datatype]()
+    for _ in field.shape:
+        kind = pl.List(kind)
+    return kind
+
+
+def inputs_of(log: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
+    """A column per input of a version, by its name and of its type, in their order.
+
+    log: rows of PREDICTIONS. fields: `Manifest.fields` of the version whose inputs they are. Null
+    where a row has none, or others (a malformed request, another version)."""
+    plain = [field.name for field in fields if field.plain]
+    other = {field.name: input_type(field) for field in fields if not field.plain}
+    features = pl.col("features")
+    found: dict[str, Any] = {}
+    for i, name in enumerate(plain):
+        value = features.list.get(i, null_on_oob=True)
+        found[name] = pl.when(features.list.len() == len(plain)).then(value).alias(name)
+    if other:
+        texts = log["inputs"].str.json_decode(pl.Struct(other)).struct.unnest()
+        found |= {name: texts[name] for name in other}
+    return log.select(found[field.name] for field in fields)
