@@ -393,7 +393,7 @@ def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bou
 
 
 @pytest.mark.parametrize("block", [False, True])
-def test_bounds_of_repeated_requests_hold_if_they_are_one_block(block: bool) -> None:
+def test_bounds_of_repeated_requests_hold_declared_as_one_block_or_not(block: bool) -> None:
     alpha, runs, n = 0.1, 150, 4000
     rng = np.random.default_rng(6)
     wrong = 0
@@ -406,8 +406,17 @@ def test_bounds_of_repeated_requests_hold_if_they_are_one_block(block: bool) -> 
             if low > 0:
                 wrong += 1
                 break
-    held = wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
-    assert held == block
+    assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+def test_blocks_are_merged_as_far_as_they_depend_on_each_other_and_no_further() -> None:
+    rng = np.random.default_rng(7)
+    ones = np.ones(4000)
+    alike = np.repeat(rng.normal(size=500), 8)
+    assert len(sequences.merged(alike, ones)[0]) == 4000 / 8
+    kept = [len(sequences.merged(rng.normal(size=4000), ones)[0]) for _ in range(50)]
+    assert min(kept) == 4000
+    assert len(sequences.merged(alike[:40], ones[:40])[0]) == 40, "too few to see it"
 
 
 def test_weights_undo_labels_that_were_drawn_unevenly() -> None:

@@ -65,8 +65,8 @@ def narrowed(
     predicted, left = z @ coefficients, harm - x @ coefficients
     asked = _blocks(known, block)
     (s, w), (ps, pw) = (
-        sequences.in_blocks(left, None, asked),
-        sequences.in_blocks(predicted, None, _blocks(every, block)),
+        sequences.merged(*sequences.in_blocks(left, None, asked)),
+        sequences.merged(*sequences.in_blocks(predicted, None, _blocks(every, block))),
     )
     residual = _residual(s, w)
     if not sequences.is_ready(residual, label):
