@@ -47,6 +47,17 @@ def test_what_a_killed_worker_had_under_way_has_failed(tmp_path: Path) -> None:
     assert (after["answered"], after["shed"], after["failed"], after["lost"]) == (2, 3, 4, 2)
 
 
+def test_a_damaged_file_is_begun_anew_and_keeps_no_worker_from_starting(tmp_path: Path) -> None:
+    counters = Counters(tmp_path / "0")
+    counters.began()
+    counters.series("m", "1", "champion").answered(1, 0.1)
+    data = (tmp_path / "0").read_bytes()
+    (tmp_path / "0").write_bytes(data[:512] + bytes(len(data) - 512))  # the head alone was kept
+    assert total(tmp_path).globals["requests"] == 0
+    Counters(tmp_path / "0").series("m", "1", "champion").answered(1, 0.1)
+    assert total(tmp_path).series["m", "1", "champion"][0] == 1
+
+
 def test_the_heartbeat_is_no_count_and_goes_on_in_the_next_life(tmp_path: Path) -> None:
     assert beats(tmp_path / "0") == 0
     for life in (1, 2):

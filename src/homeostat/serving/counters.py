@@ -8,6 +8,7 @@ worker's heartbeat: a store that no full disk can refuse.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 from bisect import bisect_left
@@ -27,6 +28,8 @@ GLOBALS = (
 )  # fmt: skip
 SHED = frozenset({429, 503, 504})
 """Statuses of requests that were not computed because there was too much to do."""
+
+_logger = logging.getLogger(__name__)
 
 _MAGIC = 0x31435453_48000002
 _HEAD = 64  # words: magic, number of series, then the globals; the last is the heartbeat
@@ -93,12 +96,17 @@ class Counters:
             os.close(fd)
         view = memoryview(self._map)
         self._word, self._double = view.cast("Q"), view.cast("d")
-        if self._word[0] != _MAGIC:
-            self._word[1] = 0
-            self._word[0] = _MAGIC
+        try:
+            keys = _keys(self._map) if self._word[0] == _MAGIC else None
+        except ValueError as error:  # a crash of the machine kept some of its pages only
+            _logger.error("%s is damaged and begun anew: %s", path, error)
+            keys = None
+        if keys is None:
+            self._map[:] = bytes(_WORDS * 8)
+            self._word[0], keys = _MAGIC, []
         self._settle()
         self._series: dict[Key, Series] = {
-            key: Series(self._word, self._double, at) for key, at in _keys(self._map)
+            key: Series(self._word, self._double, at) for key, at in keys
         }
 
     def add(self, name: str, n: int = 1) -> None:
@@ -178,11 +186,15 @@ def total(folder: Path) -> Totals:
         if len(data) != _WORDS * 8:
             continue  # being made right now
         word, double = memoryview(data).cast("Q"), memoryview(data).cast("d")
-        if word[0] != _MAGIC:
+        try:
+            keys = _keys(data) if word[0] == _MAGIC else None
+        except ValueError:  # damaged: whoever has the slot next begins it anew
+            keys = None
+        if keys is None:
             continue
         for i, name in enumerate(GLOBALS):
             sums.globals[name] += word[2 + i]
-        for key, at in _keys(data):
+        for key, at in keys:
             values = sums.series.setdefault(key, [0] * _VALUES)
             for i in range(_VALUES):
                 values[i] += double[at + i] if i == 2 else word[at + i]
@@ -190,7 +202,7 @@ def total(folder: Path) -> Totals:
 
 
 def _keys(data: bytes | mmap.mmap) -> list[tuple[Key, int]]:
-    """Keys in a counter file and the word at which their values start."""
+    """Keys in a counter file and the word at which their values start. Raises ValueError."""
     head = memoryview(data[: _HEAD * 8]).cast("Q")
     found = []
     for i in range(min(head[1], _CAPACITY)):

@@ -45,6 +45,8 @@ AGE = 3.0
 """Seconds (give or take a tenth) after which a connection is asked to be made anew, between two
 calls. A server that stops can ask nobody without failing the calls that are just coming in
 (gRPC refuses them at once), so it waits until all have gone by themselves."""
+CALLS = 1000
+"""Calls of one connection at a time; the others wait at the client."""
 LOOK, QUIET = 0.02, 50
 """Seconds between looks at a server that drains, and after how many of them without a call those
 who stay connected are not waited for. (Looks, not seconds: after a time in which this process did
@@ -150,6 +152,7 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_connection_age_ms", int(AGE * 1000)),
+            ("grpc.max_concurrent_streams", CALLS),
         ]
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((self,))

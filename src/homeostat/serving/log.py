@@ -39,6 +39,7 @@ class SegmentLog:
         self._current: Segment | None = None
         self._opened = self._failed_at = float("-inf")
         self._next: Future[Segment] | None = None
+        self._trouble = ""  # said once
         self._prepare()
 
     def block(self, block: PredictionBlock) -> None:
@@ -64,8 +65,10 @@ class SegmentLog:
         for segments that could not be made."""
         if self._next is not None and self._next.done() and self._next.exception() is not None:
             if self._failed_at == float("-inf"):
-                _logger.error("no new log segment: %s", self._next.exception())
                 self._failed_at = now
+                if (why := str(self._next.exception())) != self._trouble:
+                    _logger.error("no new log segment: %s; trying on", why)
+                self._trouble = why
             if now - self._failed_at >= RETRY:
                 self._failed_at = float("-inf")
                 self._prepare()
@@ -111,6 +114,7 @@ class SegmentLog:
         if ready is None or not ready.done() or ready.exception() is not None:
             return
         former, self._current = self._current, ready.result()
+        self._trouble = ""
         self._opened = float("-inf")
         self._next = None
         if former is not None:

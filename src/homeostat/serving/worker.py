@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -261,6 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s worker %(levelname)s %(message)s", level="INFO")
     try:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a file for each connection
         clock = ScaledClock.parse(os.environ.get("HOMEOSTAT_CLOCK"), time.time_ns)
         spec = read_config(given.config) if given.config else ServingSpec()
         layout = Layout(given.home).make()
