@@ -6,10 +6,9 @@ the champion's long-run loss is told to them, which is more than they would know
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from benchmarks.rollout.streams import Array, Ends
+from benchmarks.rollout.guards import Ends
+from benchmarks.rollout.streams import Array
 from numpy.typing import NDArray
 
 
@@ -60,7 +59,7 @@ def counting(
             failures[live] += bad[live, m]
             how[live & (failures > allowed)] = -1
     how[how == 0] = 1
-    return Ends(how, tick, percent, exposed)
+    return Ends(how, tick * per_minute, tick, percent, exposed)
 
 
 def fixed_horizon(
@@ -79,5 +78,6 @@ def fixed_horizon(
     error = np.sqrt(np.nanvar(a, axis=1) / na + np.nanvar(b, axis=1) / nb)
     harm = np.nanmean(b, axis=1) - np.nanmean(a, axis=1)
     how: NDArray[np.int64] = np.where(harm + 1.645 * error < margin, 1, -1)
-    minutes = np.full(runs, math.ceil(n / per_minute))
-    return Ends(how, minutes, np.full(runs, 100 * share), np.full(runs, share * n))
+    at = np.full(runs, n)
+    minutes = np.ceil(at / per_minute).astype(np.int64)
+    return Ends(how, at, minutes, np.full(runs, 100 * share), np.full(runs, share * n))

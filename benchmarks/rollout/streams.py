@@ -1,7 +1,4 @@
-"""Streams of requests whose true harm is known exactly, and the guards' say after each of them.
-
-Everything is drawn and judged for many rollouts at once: arrays are (runs, requests).
-"""
+"""Streams of requests whose true harm is known exactly, for many rollouts at once."""
 
 from __future__ import annotations
 
@@ -11,20 +8,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostat.rollout import sequences, two_by_two
-from homeostat.rollout.evidence import harm_support, losses
+from homeostat.rollout import two_by_two
+from homeostat.rollout.evidence import losses
+from homeostat.rollout.two_by_two import Blocks
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Counts = NDArray[np.intp]
 POPULATION = 200_000
+RUN = 5
+"""How often a request comes in a row, on average, where requests are autocorrelated."""
+SPELL = 500
+"""Requests in a spell of common trouble, and such spells are one in five."""
 
 
 class Population(NamedTuple):
-    """Labelled requests scored by both versions; the mean of `harm` is exactly what was asked."""
+    """Labelled requests scored by both versions; the mean of `harm` is exactly what was asked.
+    expected (2, n): the harm that either version's score lets expect."""
 
     label: Array
     champion: Array
     harm: Array
+    expected: Array
 
 
 def population(
@@ -36,105 +41,107 @@ def population(
     prior = math.log(base / (1 - base))
     logit = prior + 2.0 * side + 1.5 * rng.normal(size=POPULATION)
     noise = disagreement * rng.normal(size=POPULATION)
-    champion = losses(metric, label, 1 / (1 + np.exp(-logit)))
+    first = 1 / (1 + np.exp(-logit))
+    champion = losses(metric, label, first)
 
-    def difference(push: float) -> Array:
-        score = 1 / (1 + np.exp(-(logit + noise - push * side)))
-        return losses(metric, label, score) - champion
+    def score(push: float) -> Array:
+        return np.asarray(1 / (1 + np.exp(-(logit + noise - push * side))))
 
     low, high = -9.0, 9.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if difference(middle).mean() < harm else (low, middle)
-    return Population(label, champion, difference(high))
-
-
-def drawn(rng: np.random.Generator, runs: int, n: int, kind: str) -> NDArray[np.intp]:
-    """Which of the population each request is. independent; autocorrelated: a request comes again
-    with a chance of 4/5, so that neighbours are alike (5 in a row on average)."""
-    fresh = rng.integers(0, POPULATION, (runs, n))
-    if kind != "autocorrelated":
-        return fresh
-    new = rng.random((runs, n)) < 0.2
-    new[:, 0] = True
-    last = np.maximum.accumulate(np.where(new, np.arange(n), 0), axis=1)
-    return np.take_along_axis(fresh, last, axis=1)
-
-
-def late(rng: np.random.Generator, label: Array, delay: int) -> NDArray[np.intp]:
-    """(runs, n): the order in which requests come to count, when a fifth of the positives are
-    reported up to `delay` requests after all the others had matured."""
-    n = label.shape[1]
-    slow = (label > 0.5) & (rng.random(label.shape) < 0.2)
-    counts = np.arange(n) + np.where(slow, delay * rng.random(label.shape), 0.0)
-    return np.argsort(counts, axis=1, kind="stable")
-
-
-def quality(
-    harm: Array, label: Array, metric: str, margin: float, alpha: float, block: int = 1
-) -> tuple[Flags, Flags]:
-    """-> (passes, fails), (runs, n): what `sequences.mean` says after every request, as whether the
-    upper bound is below the margin and the lower one above zero."""
-    runs, n = harm.shape
-    low, high = harm_support(metric)
-    half, goal = alpha / 2, math.log(2 / alpha)
-    x = harm.reshape(runs, n // block, block).mean(axis=-1)
-    unit = (x - low) / (high - low)
-    positives = np.cumsum((label > 0.5).reshape(runs, n // block, block).sum(axis=-1), axis=-1)
-    known = block * np.arange(1, n // block + 1)
-    ready = sequences.ready(x) & (np.minimum(positives, known - positives) >= sequences.BURN_IN)
-    running, width = sequences.asymptotic_path(x, half)
-    above_zero = sequences.log_wealth(unit, -low / (high - low), half) >= goal
-    below_margin = sequences.log_wealth(1 - unit, (high - margin) / (high - low), half) >= goal
-    passes = np.where(ready, running + width < margin, below_margin)
-    fails = np.where(ready, running - width > 0, above_zero)
-    return np.repeat(passes, block, axis=-1), np.repeat(fails, block, axis=-1)
-
-
-def rates(
-    canary: Flags, event: Flags, margin: float, alpha: float
-) -> tuple[Flags, Flags, NDArray[np.intp]]:
-    """-> (passes, fails), (runs, blocks), and after which request each block ends."""
-    ends = two_by_two.cuts(canary.shape[1])
-    blocks, goal = two_by_two.in_blocks(canary, event, ends), math.log(1 / alpha)
-    return (
-        two_by_two.log_wealth(blocks, margin, above=False, margin=margin) >= goal,
-        two_by_two.log_wealth(blocks, 0.0, above=True, margin=margin) >= goal,
-        ends,
+        found = (losses(metric, label, score(middle)) - champion).mean()
+        low, high = (middle, high) if found < harm else (low, middle)
+    second, ones = score(high), np.ones(POPULATION)
+    if_positive, if_negative = (
+        losses(metric, y, second) - losses(metric, y, first) for y in (ones, 0 * ones)
     )
+    expected = np.stack([q * if_positive + (1 - q) * if_negative for q in (first, second)])
+    return Population(label, champion, losses(metric, label, second) - champion, expected)
 
 
-class Ends(NamedTuple):
-    """Of each run: 1 promoted, -1 rolled back, 0 neither; the tick of it; the percent that the
-    candidate had then; and the requests it had answered."""
+class Stream(NamedTuple):
+    """harm (runs, blocks): mean of each block of requests. positive: how many are."""
 
-    how: NDArray[np.int64]
-    tick: NDArray[np.int64]
-    percent: Array
-    exposed: Array
+    harm: Array
+    positive: Array
+    block: int = 1
+
+    def then(self, later: Stream) -> Stream:
+        return Stream(
+            np.concatenate((self.harm, later.harm), axis=1),
+            np.concatenate((self.positive, later.positive), axis=1),
+            self.block,
+        )
+
+    def first(self, requests: int) -> Stream:
+        blocks = requests // self.block
+        return Stream(self.harm[:, :blocks], self.positive[:, :blocks], self.block)
+
+    def of(self, runs: Flags) -> Stream:
+        return Stream(self.harm[runs], self.positive[runs], self.block)
 
 
-def roll_out(
-    passes: Flags, fails: Flags, steps: tuple[float, ...], bake: int, per_tick: int
-) -> Ends:
-    """`decide`, for many runs at once: passes, fails are (runs, ticks)."""
-    runs, ticks = passes.shape
-    how, ended = np.zeros(runs, dtype=np.int64), np.full(runs, ticks)
-    step, since = np.zeros(runs, dtype=np.int64), np.zeros(runs, dtype=np.int64)
-    shares, exposed = np.array(steps), np.zeros(runs)
-    percent = np.full(runs, float(steps[0]))
-    for t in range(ticks):
-        live = how == 0
-        if not live.any():
-            break
-        percent = np.where(live, shares[step], percent)
-        exposed += np.where(live, percent / 100 * per_tick, 0.0)
-        back = live & fails[:, t]
-        on = live & ~back & passes[:, t] & (t + 1 - since >= bake)
-        won = on & (step == len(steps) - 1)
-        how[back], how[won] = -1, 1
-        ended[back | won] = t + 1
-        moved = on & ~won
-        step[moved] += 1
-        since[moved] = t + 1
-    return Ends(how, ended, percent, exposed)
+def independent(rng: np.random.Generator, people: Population, runs: int, n: int) -> Stream:
+    drawn = rng.integers(0, POPULATION, (runs, n))
+    return Stream(people.harm[drawn], people.label[drawn])
+
+
+def repeated(rng: np.random.Generator, people: Population, runs: int, n: int, block: int) -> Stream:
+    """A request comes again with a chance of 4/5, so that neighbours are alike."""
+    many = int(n / RUN + 6 * math.sqrt(n) + 20)
+    drawn = rng.integers(0, POPULATION, (runs, many))
+    ends = np.cumsum(rng.geometric(1 / RUN, (runs, many)), axis=1)
+    edges = np.arange(0, n + 1, block)
+    harm, positive = (np.empty((runs, n // block)) for _ in range(2))
+    for i in range(runs):
+        at = np.searchsorted(ends[i], edges, side="left")
+        lengths = np.diff(ends[i], prepend=0)
+        for values, out in ((people.harm, harm), (people.label, positive)):
+            each = values[drawn[i]]
+            total = np.cumsum(lengths * each)[at] - (ends[i, at] - edges) * each[at]
+            out[i] = np.diff(total)
+    return Stream(harm / block, positive, block)
+
+
+def late(
+    rng: np.random.Generator, people: Population, runs: int, n: int, delay: int = 2000
+) -> Stream:
+    """In the order in which requests come to count, when a fifth of the positives are reported up
+    to `delay` requests after all the others had matured."""
+    found = independent(rng, people, runs, n)
+    slow = (found.positive > 0.5) & (rng.random((runs, n)) < 0.2)
+    counts = np.arange(n) + np.where(slow, delay * rng.random((runs, n)), 0.0)
+    order = np.argsort(counts, axis=1, kind="stable")
+    return Stream(*(np.take_along_axis(v, order, axis=1) for v in (found.harm, found.positive)))
+
+
+def two_arms(
+    rng: np.random.Generator,
+    runs: int,
+    n: int,
+    base: float,
+    extra: float,
+    *,
+    share: float = 0.1,
+    spells: bool = False,
+) -> tuple[Blocks, Counts]:
+    """Requests and events of both arms in each block (runs, blocks), and where blocks end.
+
+    Drawn by parts of blocks in which the rate is one: with spells, it is four times as high in
+    every fifth part of SPELL requests on average, for both versions alike.
+    """
+    ends = two_by_two.cuts(n)
+    edges = np.union1d(ends, np.arange(SPELL, n + 1, SPELL)) if spells else ends
+    edges = edges[edges <= ends[-1]]
+    size = np.diff(edges, prepend=0)
+    rate = np.full((runs, 1), base)
+    if spells:
+        most = min(4 * base, 0.9)
+        bad = rng.random((runs, n // SPELL + 1)) < 0.2
+        rate = np.where(bad, most, (base - 0.2 * most) / 0.8)[:, (edges - 1) // SPELL]
+    nb = rng.binomial(size, share, (runs, len(size)))
+    parts = (size - nb, rng.binomial(size - nb, rate), nb, rng.binomial(nb, rate + extra))
+    begin = np.concatenate(([0], np.searchsorted(edges, ends)[:-1] + 1))
+    na, ka, nb, kb = (np.add.reduceat(v, begin, axis=1).astype(np.float64) for v in parts)
+    return Blocks(na, ka, nb, kb), ends

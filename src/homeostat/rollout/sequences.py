@@ -188,7 +188,7 @@ def quantile(sorted_x: Array, p: float, *, alpha: tuple[float, float]) -> Bounds
     n = len(sorted_x)
     if n == 0:
         return NOTHING
-    least, most = _count_range(n, 1.0 - p, alpha[0], alpha[1])
+    least, most = count_range(n, 1.0 - p, alpha[0], alpha[1])
     high = math.inf if least == 0 else float(sorted_x[n - least])
     low = -math.inf if most >= n else float(sorted_x[n - most - 1])
     return Bounds(float(sorted_x[min(n - 1, math.ceil(p * n) - 1)]), low, high, n)
@@ -198,13 +198,13 @@ def quantile(sorted_x: Array, p: float, *, alpha: tuple[float, float]) -> Bounds
 def least_for_quantile(p: float, alpha: float) -> int:
     """The fewest observations with which the p-quantile has a finite upper bound."""
     low, high = 1, 2
-    while _count_range(high, 1.0 - p, alpha, alpha)[0] == 0:
+    while count_range(high, 1.0 - p, alpha, alpha)[0] == 0:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (
             (middle, high)
-            if _count_range(middle, 1.0 - p, alpha, alpha)[0] == 0
+            if count_range(middle, 1.0 - p, alpha, alpha)[0] == 0
             else (
                 low,
                 middle,
@@ -246,7 +246,9 @@ def _betting_low(unit: Array, alpha: float, size: Array | float = 1.0) -> float:
     return low
 
 
-def _log_mixture_below(n: Array | float, k: Array | float, p: float, a: float, b: float) -> Array:
+def _log_mixture_below(
+    n: Array | float, k: Array | float, p: Array | float, a: float, b: float
+) -> Array:
     """Log capital against `probability >= p` after k events in n trials: the likelihood ratio
     averaged over a Beta(a, b) cut off above p."""
     with np.errstate(divide="ignore"):
@@ -255,8 +257,8 @@ def _log_mixture_below(n: Array | float, k: Array | float, p: float, a: float, b
             + np.log(betainc(a + k, b + n - k, p))
             - betaln(a, b)
             - np.log(betainc(a, b, p))
-            - k * math.log(p)
-            - (n - k) * math.log1p(-p)
+            - k * np.log(p)
+            - (n - k) * np.log1p(-p)
         )
     return value
 
@@ -264,19 +266,22 @@ def _log_mixture_below(n: Array | float, k: Array | float, p: float, a: float, b
 @functools.lru_cache(maxsize=4096)
 def _rate_high(n: int, k: int, alpha: float) -> float:
     """The smallest p above k/n that is rejected as too high (1 when none is)."""
+    return float(rates_high(n, np.array([float(k)]), alpha)[0])
+
+
+def rates_high(n: float, k: Array, alpha: float) -> Array:
+    """The same for many counts k (m)."""
     goal = math.log(1 / alpha)
-    low, high = k / n, 1.0
-    for _ in range(40):
-        p = (low + high) / 2
-        if p <= 0.0 or p >= 1.0 or high - low < 1e-9:
-            break
-        rejected = float(_log_mixture_below(n, k, p, 0.5, 0.5)) >= goal
-        low, high = (low, p) if rejected else (p, high)
+    low, high = k / n, np.ones(len(k))
+    for _ in range(31):
+        p = np.clip((low + high) / 2, 1e-300, 1 - 1e-16)
+        rejected = _log_mixture_below(n, k, p, 0.5, 0.5) >= goal
+        low, high = np.where(rejected, low, p), np.where(rejected, p, high)
     return high
 
 
 @functools.lru_cache(maxsize=4096)
-def _count_range(n: int, p: float, alpha_low: float, alpha_high: float) -> tuple[int, int]:
+def count_range(n: int, p: float, alpha_low: float, alpha_high: float) -> tuple[int, int]:
     """(least, most) events in n trials of probability p, at every n at once.
 
     `most` bounds the quantile from below (alpha_low), `least` from above (alpha_high). The

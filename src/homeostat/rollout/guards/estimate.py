@@ -61,16 +61,42 @@ def narrowed(
     if "propensity" in known.columns and known["propensity"].min() not in (None, 1.0):
         return bounds, ""  # labels that were drawn unevenly: their weights say enough
     x, z = _features(metric, seen, known), _features(metric, seen, every)
+    found = adjusted(harm, x, z, label, (_blocks(known, block), _blocks(every, block)), alpha)
+    if found is None:
+        return bounds, ""
+    point, low, high = found
+    gain = ((bounds.high - bounds.point) / max(high - point, 1e-12)) ** 2
+    if not math.isfinite(gain) or gain < LEAST_GAIN:
+        return bounds, ""
+    how = (
+        f", narrowed by the scores of {more:,} more without a label "
+        f"(worth {gain:.1f} times as many labels)"
+    )
+    return Bounds(point, low, high, bounds.n), how
+
+
+def adjusted(
+    harm: Array,
+    x: Array,
+    z: Array,
+    label: Array,
+    blocks: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+    alpha: Alpha,
+) -> tuple[float, float, float] | None:
+    """-> estimate, lower and upper bound of the mean harm; None while it is too early for them.
+
+    harm, label (n): of the labelled requests; x (n, 2): what their scores let expect; z (m, 2):
+    the same of all requests. blocks: the numbers of the blocks of both.
+    """
     coefficients, *_ = np.linalg.lstsq(x - z.mean(axis=0), harm - harm.mean(), rcond=None)
     predicted, left = z @ coefficients, harm - x @ coefficients
-    asked = _blocks(known, block)
     (s, w), (ps, pw) = (
-        sequences.merged(*sequences.in_blocks(left, None, asked)),
-        sequences.merged(*sequences.in_blocks(predicted, None, _blocks(every, block))),
+        sequences.merged(*sequences.in_blocks(v, None, block))
+        for v, block in zip((left, predicted), blocks, strict=True)
     )
     residual = _residual(s, w)
     if not sequences.is_ready(residual, label):
-        return bounds, ""
+        return None
     point = float(left.mean() + predicted.mean())
     spread = _spread(residual), _spread(_residual(ps, pw))
 
@@ -80,15 +106,7 @@ def narrowed(
             sequences.width(len(ps), other)
         )
 
-    low, high = point - half(alpha.rollback), point + half(alpha.promotion)
-    gain = ((bounds.high - bounds.point) / max(high - point, 1e-12)) ** 2
-    if not math.isfinite(gain) or gain < LEAST_GAIN:
-        return bounds, ""
-    how = (
-        f", narrowed by the scores of {more:,} more without a label "
-        f"(worth {gain:.1f} times as many labels)"
-    )
-    return Bounds(point, low, high, bounds.n), how
+    return point, point - half(alpha.rollback), point + half(alpha.promotion)
 
 
 def _residual(s: Array, w: Array) -> Array:

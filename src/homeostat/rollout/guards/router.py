@@ -58,10 +58,14 @@ def log_evidence(canary: NDArray[np.bool_], share: Array, tolerance: float = 0.0
     total = 0.0
     for p in np.unique(share):
         mine = canary[share == p]
-        n, k = len(mine), int(mine.sum())
-        a, b = CONCENTRATION * p, CONCENTRATION * (1 - p)
-        off = min(tolerance * p, 1 - p)
-        null = min(max(k / n, p - off), p + off)
-        likelihood = float(xlogy(k, null) + xlog1py(n - k, -null))
-        total += float(betaln(a + k, b + n - k) - betaln(a, b)) - likelihood
+        total += float(log_evidence_of(mine.sum(), len(mine), float(p), tolerance))
     return total
+
+
+def log_evidence_of(k: Array | int, n: Array | int, p: float, tolerance: float = 0.0) -> Array:
+    """The same of k requests to the candidate out of n (arrays of any one shape) at one share."""
+    a, b = CONCENTRATION * p, CONCENTRATION * (1 - p)
+    off = min(tolerance * p, 1 - p)
+    null = np.clip(np.divide(k, n), p - off, p + off)
+    likelihood = xlogy(k, null) + xlog1py(n - k, -null)
+    return np.asarray(betaln(a + k, b + n - k) - betaln(a, b) - likelihood)
