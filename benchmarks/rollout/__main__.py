@@ -399,8 +399,8 @@ def errors(rows: list[Row], took: float, workers: int) -> tuple[list[str], list[
 def undeclared(runs: int, seed: int) -> list[str]:
     """Requests that come again and again, and nobody has declared a block."""
     lines = [
-        f"{runs} streams a row; requests come five times in a row on average, and are judged one by "
-        "one. Beyond what is promised: the errors at 50 % are seen too late to be merged.",
+        f"{runs} streams a row; requests come five times in a row on average, and nobody said so. "
+        "Beyond what is promised: some decide before the dependence can be seen.",
         "",
         "| guard | base rate | true harm | neighbours | ever shown harmful | ever shown harmless |",
         "| --- | ---: | ---: | --- | ---: | ---: |",
