@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import binom
 
 from homeostat.monitoring.baseline import Baseline, Categorical, Numeric
-from homeostat.monitoring.betting import calibrated, wager, weigh
+from homeostat.monitoring.betting import Bets, calibrated, wager, weigh
 from homeostat.monitoring.column import look
 from homeostat.monitoring.model import Evidence
 from homeostat.monitoring.profiles import profile
@@ -23,19 +23,30 @@ BASE = Baseline.build(pl.DataFrame({"x": np.random.default_rng(0).normal(size=20
 FLAG = Baseline.build(pl.DataFrame({"x": ["a", "b", "b", "c"] * 2_000})).columns[0]
 
 
-def bet(base: Numeric | Categorical, values: list | np.ndarray, follow: int = -1):  # type: ignore[no-untyped-def,type-arg]
+def bet(base: Numeric | Categorical, values: list | np.ndarray) -> Bets:  # type: ignore[type-arg]
     series = pl.Series("x", values)
-    return wager(base, look(base, [series], series.len()), 0.1, 1e-4, follow)
+    found = wager(base, look(base, [series], series.len()), 0.1, 1e-4)
+    assert found is not None
+    return found
+
+
+def worth(bets: Bets) -> float:
+    return weigh((), {"x": bets}, 1e300, 1)[0].log if bets.logs.max() > 0 else -1.0
+
+
+def sure(log: float) -> Bets:
+    """One bet that won so much."""
+    return Bets(np.array([3]), np.array([log]), np.ones(1))
 
 
 def test_bets_lose_while_nothing_moves_and_win_when_it_does() -> None:
     random = np.random.default_rng(1)
-    assert bet(BASE, random.normal(size=500))[0] < 0
-    assert bet(BASE, random.normal(1.0, 1, 500))[0] > 10
-    assert bet(BASE, np.append(random.normal(size=300), [np.nan] * 200))[0] > 10
-    assert bet(FLAG, ["a", "b", "b", "c"] * 100)[0] < 0
-    assert bet(FLAG, ["a"] * 400)[0] > 10
-    assert bet(FLAG, ["new"] * 400)[0] > 10
+    assert worth(bet(BASE, random.normal(size=500))) < 0
+    assert worth(bet(BASE, random.normal(1.0, 1, 500))) > 10
+    assert worth(bet(BASE, np.append(random.normal(size=300), [np.nan] * 200))) > 10
+    assert worth(bet(FLAG, ["a", "b", "b", "c"] * 100)) < 0
+    assert worth(bet(FLAG, ["a"] * 400)) > 10
+    assert worth(bet(FLAG, ["new"] * 400)) > 10
 
 
 def test_a_bet_on_a_share_at_the_limit_is_worth_one_on_average() -> None:
@@ -48,15 +59,15 @@ def test_a_bet_on_a_share_at_the_limit_is_worth_one_on_average() -> None:
             assert binom.pmf(hits, n, p) @ value <= 1 + 1e-9
 
 
-def test_following_the_last_window_finds_a_small_move_sooner() -> None:
+def test_a_small_move_is_found_over_windows_by_the_bets_that_have_won_before() -> None:
     random = np.random.default_rng(2)
-    log, follow = 0.0, -1
+    evidence: tuple[Evidence, ...] = ()
     fresh = 0.0
     for _ in range(8):
-        values = random.normal(0.55, 1, 200)
-        won, follow = bet(BASE, values, follow)
-        log, fresh = log + won, fresh + bet(BASE, values)[0]
-    assert log > fresh + 1
+        bets = bet(BASE, random.normal(0.5, 1, 200))
+        evidence = weigh(evidence, {"x": bets}, 1e9, 1)
+        fresh += worth(bets)
+    assert evidence[0].log > fresh + 1
 
 
 def test_calibrated_p_values_are_worth_one_on_average() -> None:
@@ -68,19 +79,19 @@ def test_calibrated_p_values_are_worth_one_on_average() -> None:
 
 
 def test_more_features_need_more_evidence_unless_several_move() -> None:
-    strong = {"a": (math.log(250), 0)}
+    strong = {"a": sure(math.log(250))}
     assert weigh((), strong, 100, 1)[0].named
     assert not weigh((), strong, 100, 3)[0].named
-    together = {name: (math.log(110), 0) for name in "abc"}
+    together = {name: sure(math.log(110)) for name in "abc"}
     assert all(e.named for e in weigh((), together, 100, 3))
 
 
 def test_what_was_named_stays_so_until_its_evidence_is_spent() -> None:
-    after = weigh((), {"a": (20.0, 3)}, 100, 1)
-    assert after == (Evidence("a", math.log(100), 3, named=True),)
-    kept = weigh(after, {"a": (-1.0, 2)}, 100, 1)
+    after = weigh((), {"a": sure(20.0)}, 100, 1)
+    assert (after[0].named, after[0].log) == (True, pytest.approx(math.log(100)))
+    kept = weigh(after, {"a": sure(-1.0)}, 100, 1)
     assert kept[0].named
-    assert weigh(kept, {"a": (-9.0, 2)}, 100, 1) == ()
+    assert weigh(kept, {"a": sure(-9.0)}, 100, 1) == ()
 
 
 def test_alarms_stay_within_the_budget_in_the_long_run_though_a_named_column_resets_no_other() -> (
@@ -92,7 +103,7 @@ def test_alarms_stay_within_the_budget_in_the_long_run_though_a_named_column_res
     for _ in range(windows):
         # worth one on average, and all columns hang together: the worst that may be
         e = random.choice([0.4, 1.6]) * random.choice([0.5, 1.5], size=4)
-        won = {name: (float(np.log(x)), -1) for name, x in zip(names, e, strict=True)}
+        won = {name: sure(float(np.log(x))) for name, x in zip(names, e, strict=True)}
         before = any(f.named for f in evidence)
         evidence = weigh(evidence, won, run_length, 4)
         alarms += any(f.named for f in evidence) and not before
@@ -111,8 +122,9 @@ def test_quiet_windows_alarm_no_more_than_declared_however_many_features_there_a
             # the worst that the null allows: the mean has moved by just the minimum effect
             values = pl.Series(random.normal(0.2513, 1, 100))
             seen = look(column, [values], 100)
-            follow = {e.feature: e.bet for e in evidence}.get(column.name, -1)
-            won[column.name] = wager(column, seen, 0.1, 0.01, follow)
+            bets = wager(column, seen, 0.1, 0.01)
+            assert bets is not None
+            won[column.name] = bets
         before = {e.feature for e in evidence if e.named}
         evidence = weigh(evidence, won, length, 12)
         alarms += any(e.named and e.feature not in before for e in evidence)
@@ -127,7 +139,7 @@ def test_the_evidence_that_a_window_records_does_not_grow_with_columns_and_slice
     watched = Watched.build(inputs, scored(inputs), ())
     few = {name: random.normal(3.0, 1.0, 40) for name in names} | {"score": random.random(40)}
     found = profile(watched.whole, few, np.arange(40, dtype=np.uint64))[0]
-    before = tuple(Evidence(name, 20.0, -1, name == "f7") for name in names)
+    before = tuple(Evidence(name, 20.0, (), name == "f7") for name in names)
     columns, evidence = watch(watched, {WHOLE: found}, Drift(), 0.001, before)
     assert len(columns) == len(names) + 1
     assert len(evidence) == KEPT

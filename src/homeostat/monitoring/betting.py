@@ -5,15 +5,17 @@ baseline": for shares of rows at or below fixed points (and of missing values), 
 ratio of a share beyond the limit against the limit itself. That is an e-value: its expectation is
 at most 1 while nothing has moved further (a likelihood ratio of binomials is monotone in the
 share, so the limit is the worst case). An average of bets is one too, with weights that depend on
-the past alone (Waudby-Smith & Ramdas 2024); half of the stake follows what the last window showed.
+the past alone (Waudby-Smith & Ramdas 2024).
 
-Over time a feature's evidence R becomes (R + 1) e, the Shiryaev-Roberts e-detector (Shin, Ramdas
-& Rinaldo 2024): while nothing has moved, the mean number of windows to the first R >= c is at
-least c. Over features, e-BH (Wang & Ramdas 2022) at 1 / c: it names k features when k of them have
-R >= c features / k. That happens no sooner than the mean of all R reaches c, and the mean is an
-e-detector again: so at most one false alarm in c windows, however many features there are and
-whatever their dependence. A feature that was named stays so until its evidence is spent (below 1)
-and begins anew. Rows of one window are taken to be independent.
+Over time the R of a bet becomes (R + 1) e, the Shiryaev-Roberts e-detector (Shin, Ramdas & Rinaldo
+2024), and a feature's evidence is the mean R of its bets, which is an e-detector again: while
+nothing has moved, the mean number of windows to the first R >= c is at least c. So it is paid for
+once, and not in every window, that there are many bets. Over features, e-BH (Wang & Ramdas 2022)
+at 1 / c: it names k features when k of them have R >= c features / k. That happens no sooner than
+the mean of all R reaches c, and the mean is an e-detector once more: so at most one false alarm in
+c windows, however many features there are and whatever their dependence. A feature that was named
+stays so until its evidence is spent (below 1) and begins anew. Rows of one window are taken to be
+independent.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
 
 from homeostat.monitoring import bounds
 from homeostat.monitoring.baseline import Column, Numeric
@@ -35,33 +37,58 @@ POINTS = 9
 """Quantiles of the baseline at which shares are bet on."""
 STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
 """How far beyond the limit the share is betted to be, as a part of what is left to 1."""
-FOLLOW = 0.5
+REMEMBERED = 8
+"""Bets of a feature whose gains are remembered, those that gained most; the others begin anew,
+which can only make false alarms rarer."""
+TESTED = -1
+"""The number of the bet that other tests make together."""
 
 
-def wager(
-    base: Column, seen: Seen, min_effect: float, alpha: float, follow: int = -1
-) -> tuple[float, int]:
-    """-> log e-value of one window, and which bet did best.
+class Bets(msgspec.Struct, frozen=True):
+    """What was bet on one feature in a window. numbers (b,): which bets; logs (b,): log e-value
+    of each; weights (b,): of the bets that can be won, one altogether."""
 
-    alpha: the chance that the baseline's own shares, a sample, are further from the truth than
-    allowed for (Dvoretzky-Kiefer-Wolfowitz; Hoeffding for categories)."""
+    numbers: NDArray[np.int64]
+    logs: Floats
+    weights: Floats
+
+    def beside(self, logs: Sequence[float]) -> Bets:
+        """With other log e-values of the same window, which have as much weight each as all of
+        these bets together."""
+        if not logs:
+            return self
+        values = np.array(logs)
+        top = float(values.max())
+        mean = top + math.log(np.exp(values - top).mean())
+        share = 1 / (1 + len(logs))
+        return Bets(
+            np.append(self.numbers, TESTED),
+            np.append(self.logs, mean),
+            np.append(self.weights * share, 1 - share),
+        )
+
+
+def wager(base: Column, seen: Seen, min_effect: float, alpha: float) -> Bets | None:
+    """One window's bets; None where nothing can be learnt.
+
+    The limit is min_effect away from the shares of the baseline's rows; where these are so few
+    that their own distance from the truth may be more, that much: without any movement, the
+    limit is passed with chance alpha at most (Dvoretzky-Kiefer-Wolfowitz; Hoeffding for
+    categories)."""
     share, hits, trials = _shares(base, seen)
     if not trials.sum() or not base.n:
-        return 0.0, follow
+        return None
     tests = 1 if isinstance(base, Numeric) else share.size
-    band = bounds.dkw(base.n, alpha / (2 * tests))
-    limit = share + min_effect + band
-    open_ = (limit < 1) & (trials > 0)
-    p0 = np.where(open_, limit, 0.5)[:, None]
+    limit = share + max(min_effect, bounds.dkw(base.n, alpha / (2 * tests)))
+    open_ = np.flatnonzero(limit < 1)
+    if not open_.size:
+        return None
+    p0 = limit[open_, None]
     p1 = p0 + STAKES * (1 - p0)
-    logs = hits[:, None] * np.log(p1 / p0)
-    logs = logs + (trials - hits)[:, None] * np.log((1 - p1) / (1 - p0))
-    logs = np.where(open_[:, None], logs, 0.0).ravel()
-    weights = np.full(logs.size, 1 / logs.size)
-    if 0 <= follow < logs.size:
-        weights *= 1 - FOLLOW
-        weights[follow] += FOLLOW
-    return float(special.logsumexp(logs, b=weights)), int(logs.argmax())
+    logs = hits[open_, None] * np.log(p1 / p0)
+    logs = logs + (trials - hits)[open_, None] * np.log((1 - p1) / (1 - p0))
+    numbers = open_[:, None] * STAKES.size + np.arange(STAKES.size)
+    return Bets(numbers.ravel(), logs.ravel(), np.full(logs.size, 1 / logs.size))
 
 
 def _shares(base: Column, seen: Seen) -> tuple[Floats, Floats, Floats]:
@@ -103,34 +130,46 @@ def calibrated(p_value: float) -> float:
     return math.log(1 - p + p * log) - log - 2 * math.log(-log)
 
 
-def average(bet: tuple[float, int], others: Sequence[float]) -> tuple[float, int]:
-    """The mean of a bet and of other log e-values of the same window."""
-    logs = np.array([bet[0], *others])
-    return float(special.logsumexp(logs) - math.log(logs.size)), bet[1]
-
-
 def weigh(
     before: Sequence[Evidence],
-    won: Mapping[str, tuple[float, int]],
+    won: Mapping[str, Bets],
     run_length: float,
     features: int,
 ) -> tuple[Evidence, ...]:
-    """The evidence after a window.
+    """The evidence after a window, the strongest first.
 
-    won: per feature its log e-value and best bet. run_length: c, in windows. features: how many
-    are watched, those without a row in this window too. What is below 1 is left out, and R is at
-    most what names a feature alone: both can only make false alarms rarer."""
+    won: the bets of each feature of which something was learnt. run_length: c, in windows.
+    features: how many are watched, those without a row in this window too. R is at most what names
+    a feature alone, which can only make false alarms rarer."""
     past = {e.feature: e for e in before}
     most = math.log(run_length * max(1, features))
-    grown = []
-    for feature, (log_e, bet) in won.items():
-        was = past.get(feature, Evidence(feature, -math.inf))
-        log = min(float(np.logaddexp(was.log, 0.0)) + log_e, most)
-        if log > 0:
-            grown.append(Evidence(feature, log, bet, was.named))
+    grown = [_grown(past.get(name), name, bets, most) for name, bets in won.items()]
     grown.sort(key=lambda e: (-e.log, e.feature))
     enough = [k for k, e in enumerate(grown, start=1) if e.log >= most - math.log(k)]
     count = max(enough, default=0)
-    return tuple(
-        msgspec.structs.replace(e, named=e.named or k < count) for k, e in enumerate(grown)
+    named = (
+        msgspec.structs.replace(e, named=(e.named and e.log > 0) or k < count)
+        for k, e in enumerate(grown)
     )
+    return tuple(e for e in named if e.named or e.bets)
+
+
+def _grown(was: Evidence | None, feature: str, bets: Bets, most: float) -> Evidence:
+    """Every bet's (R + 1) e, and their mean."""
+    logs = bets.logs
+    if was is not None and was.bets:
+        at = {number: i for i, number in enumerate(bets.numbers.tolist())}
+        logs = logs.copy()
+        for number, log in was.bets:
+            if number in at:
+                logs[at[number]] += np.logaddexp(log, 0.0)
+    top = float(logs.max())
+    log = top + math.log(float(bets.weights @ np.exp(logs - top)))
+    over = max(0.0, log - most)
+    best = np.argpartition(logs, -REMEMBERED)[-REMEMBERED:] if logs.size > REMEMBERED else ...
+    kept = tuple(
+        (number, math.floor(1_000 * (gain - over)) / 1_000)
+        for number, gain in zip(bets.numbers[best].tolist(), logs[best].tolist(), strict=True)
+        if gain - over > 0
+    )
+    return Evidence(feature, min(log, most), kept, was is not None and was.named)

@@ -38,12 +38,12 @@ class Moved(msgspec.Struct, frozen=True):
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """That one feature has moved, after a window (`monitoring.betting`). log: natural logarithm of
-    its evidence. bet: what the last window favoured, -1 with none. named: it has been called
-    drifted, and that is not over."""
+    its evidence. bets: those that have gained most so far, each with the logarithm of its gain.
+    named: it has been called drifted, and that is not over."""
 
     feature: str
     log: float
-    bet: int = -1
+    bets: tuple[tuple[int, float], ...] = ()
     named: bool = False
 
 

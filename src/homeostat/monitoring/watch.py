@@ -10,7 +10,7 @@ import msgspec
 from homeostat.core.verdict import Outcome
 from homeostat.monitoring import profiles
 from homeostat.monitoring.baseline import Column
-from homeostat.monitoring.betting import average, calibrated, wager, weigh
+from homeostat.monitoring.betting import Bets, calibrated, wager, weigh
 from homeostat.monitoring.column import ColumnDrift, Seen, judge
 from homeostat.monitoring.model import Evidence
 from homeostat.monitoring.spec import Drift
@@ -37,31 +37,47 @@ def watch(
 
     alpha: one false alarm in 1 / alpha windows at most, on average. past: the same windows of
     former weeks, to compare with those; where it has no rows nothing can be said."""
-    pairs = _pairs(watched, traffic, spec, past)
-    follow = {e.feature: e.bet for e in before}
+    pairs = paired(watched, traffic, spec, past)
     share = alpha / max(1, len(pairs))
     judged: dict[str, ColumnDrift] = {}
-    won: dict[str, tuple[float, int]] = {}
     for name, (base, seen) in pairs.items():
         # the figures are of this window alone, the verdict is of the evidence
         found = judge(base, seen, spec, share)
         judged[name] = msgspec.structs.replace(
             found, column=name, sentence=name + found.sentence.removeprefix(base.name)
         )
-        if seen.n + seen.nulls and base.n:  # else nothing was learnt, and evidence stands still
-            bet = wager(base, seen, spec.min_effect, share * BASELINE, follow.get(name, -1))
-            won[name] = average(bet, _tested(found, spec))
-    kept = [e for e in before if e.feature in pairs and e.feature not in won]
-    grown = weigh(before, won, 1 / (alpha * (1 - BASELINE)), len(pairs))
-    evidence = tuple(sorted((*grown, *kept), key=lambda e: (not e.named, -e.log))[:KEPT])
+    evidence = gathered(pairs, spec, alpha, before, judged)
     named = {e.feature: e for e in evidence}
     columns = tuple(_ruled(c, named.get(name)) for name, c in judged.items())
     return columns, evidence
 
 
-def _pairs(
-    watched: Watched, traffic: Traffic, spec: Drift, past: Traffic | None
+def gathered(
+    pairs: Mapping[str, tuple[Column, Seen]],
+    spec: Drift,
+    alpha: float,
+    before: Sequence[Evidence],
+    judged: Mapping[str, ColumnDrift],
+) -> tuple[Evidence, ...]:
+    """The evidence after a window. judged: needed of tests that were asked for by name."""
+    share = alpha / max(1, len(pairs))
+    won: dict[str, Bets] = {}
+    for name, (base, seen) in pairs.items():
+        # else nothing was learnt, and evidence stands still
+        if seen.n + seen.nulls and base.n:
+            bets = wager(base, seen, spec.min_effect, share * BASELINE)
+            if bets is not None:
+                tested = [] if spec.tests == "auto" else _tested(judged[name])
+                won[name] = bets.beside(tested)
+    kept = [e for e in before if e.feature in pairs and e.feature not in won]
+    grown = weigh(before, won, 1 / (alpha * (1 - BASELINE)), len(pairs))
+    return tuple(sorted((*grown, *kept), key=lambda e: (not e.named, -e.log))[:KEPT])
+
+
+def paired(
+    watched: Watched, traffic: Traffic, spec: Drift, past: Traffic | None = None
 ) -> Mapping[str, tuple[Column, Seen]]:
+    """Every column of every slice: what it is held against, and what was seen of it."""
     found = {}
     for name in (WHOLE, *(s.name for s in watched.slices)):
         scheme = watched.scheme(name)
@@ -72,10 +88,8 @@ def _pairs(
     return found
 
 
-def _tested(found: ColumnDrift, spec: Drift) -> list[float]:
+def _tested(found: ColumnDrift) -> list[float]:
     """Log e-values of the tests that were asked for by name, besides the bets."""
-    if spec.tests == "auto":
-        return []
     return [calibrated(t.p_value) for t in found.tests if t.test not in ("ks", "tv")]
 
 
