@@ -62,7 +62,7 @@ def calibrate(
         solve=solve,
         seed=seed,
         by=by or person(),
-        progress=progress(),
+        progress=progress(piped=not json),
     )
     document(found) if json else say(_certificate(found))
 
@@ -120,39 +120,52 @@ def _certificate(found: Calibrated) -> str:
     from homeostat.cli.render import columns
     from homeostat.core.duration import Duration
 
-    period = f" of {found.since:%F %R} to {found.until:%F %R}" if found.since else ""
+    on = "what it was trained and tested on (it has too little traffic yet)"
+    if found.source == "log":
+        on = f"its quiet traffic of {found.since:%F %R} to {found.until:%F %R}"
     lines = [
-        f"monitors of version {found.version}, on its {found.source}{period}, "
-        f"{found.rows:,} requests a window",
+        f"monitors of version {found.version}, replayed on {on}, {found.rows:,} requests a window",
+        "nothing has changed there, so that every alarm is a false one",
         "",
     ]
-    table = [["monitor", "false alarms a month", "95 %", "alarms", "replayed", "level"]]
+    table = [["monitor", "false alarms a month", "95 % sure", "counted", "a window may spend"]]
     table += [
         [
             r.monitor,
             f"{r.per_month:.2f}",
             f"{r.low:.2f} to {r.high:.2f}",
-            f"{r.alarms}",
-            f"{r.months:g} months",
-            f"{r.level:.5f}",
+            f"{r.alarms} in {r.months:.1f} months",
+            f"1 in {1 / r.level:,.0f}",
         ]
         for r in found.rates
     ]
-    lines += columns(table, right=(1, 3, 4, 5))
-    lines += ["", "what would be seen, and how long it takes:"]
-    shifts = [["monitor", "shift", "seen", "delay"]]
+    lines += columns(table, right=(1, 2, 3, 4))
+    lines += [
+        f"{r.monitor} was in alarm {r.open:.0%} of the time: this traffic is not what it is "
+        "compared with, and its number of false alarms says nothing"
+        for r in found.rates
+        if r.stuck
+    ]
+    lines += ["", "what would be seen, and how soon (median, from the change to the alert):"]
+    shifts = [["monitor", "change", "seen", "after"]]
     shifts += [
         [
             d.monitor,
             d.shift,
-            f"{d.seen} of {d.episodes}",
+            f"{d.seen} of {d.episodes}" + (f" ({d.already} in alarm before)" if d.already else ""),
             "-" if d.median is None else str(Duration.of(timedelta(seconds=d.median))),
         ]
         for d in found.delays
     ]
     lines += columns(shifts, right=(2, 3))
     total = sum(r.per_month for r in found.rates)
-    lines += ["", f"together {total:.2f} false alarms a month; {found.budget:g} are declared"]
+    lines += ["", f"together {total:.2f} false alarms a month; {found.budget:g} declared"]
     if found.solved:
         lines.append("these levels are used from now on, for this version")
+        if total > found.budget:
+            lines.append("no level that was tried keeps to the budget on this traffic: declare")
+            lines[-1] += " more, or longer windows"
+    else:
+        lines.append("homeostat monitors calibrate --solve looks for the most sensitive levels")
+        lines[-1] += " that keep to what is declared"
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,8 +87,22 @@ def coloured(text: str, colour: str) -> str:
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
-def progress() -> Callable[[str], None]:
-    """Tells what long work is doing: on stderr, and only where that is a terminal."""
-    if not sys.stderr.isatty():
+EVERY = 10.0
+"""Seconds between lines that nobody watches: a log shows that work goes on, and is not flooded."""
+
+
+def progress(*, piped: bool = False) -> Callable[[str], None]:
+    """Tells what long work is doing: on stderr, where that is a terminal. piped: elsewhere too,
+    for work of minutes: a line every EVERY seconds, none of what is done sooner."""
+    watched = sys.stderr.isatty()
+    if not watched and not piped:
         return lambda text: None
-    return lambda text: print(f"  {text}", file=sys.stderr, flush=True)
+    last = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if watched or time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            print(f"  {text}", file=sys.stderr, flush=True)
+
+    return tell

@@ -17,7 +17,7 @@ from homeostat.core.errors import BadInput, Refused
 from homeostat.core.names import Arm
 from homeostat.core.version import Version
 from homeostat.monitoring import calibration
-from homeostat.monitoring.calibration import BLOCKS, History, Setting
+from homeostat.monitoring.calibration import History, Setting
 from homeostat.monitoring.certificate import Calibrated
 from homeostat.monitoring.levels import Levels
 from homeostat.monitoring.traffic import SCORE
@@ -68,7 +68,8 @@ def calibrate(
     history, count = _history(platform, state, version, features, table, on)
     progress(f"{history.rows.height:,} requests of the {history.source}")
     per_window = rows or (round(history.rows.height / count) if count else ROWS)
-    block = max(1, per_window // BLOCKS) if history.source == "log" else 1
+    # a whole window: shorter blocks cut apart what hangs together, and promise too much
+    block = per_window if history.source == "log" else 1
     setting = Setting(
         reference,
         spec,
@@ -116,7 +117,8 @@ def _history(
     """-> the history, and how many windows it is of (0: not of windows)."""
     quiet = _quiet(state, version.version)
     if on == "reference" or (on == "auto" and len(quiet) < WINDOWS):
-        return calibration.from_reference(table, features, version.version), 0
+        sliced = bool(platform.project.monitoring.drift.by)
+        return calibration.from_reference(table, features, version.version, sliced=sliced), 0
     if not quiet:
         raise BadInput(
             f"no quiet window of version {version.version} has been recorded",

@@ -73,7 +73,7 @@ def auc(s: Scored) -> Influence | None:
     group, pos, neg = s.group
     beaten = (np.cumsum(neg) - neg / 2) / s.negatives
     beating = (s.positives - np.cumsum(pos) + pos / 2) / s.positives
-    value = float(pos @ beaten) / s.positives
+    value = float((pos * beaten).sum()) / s.positives
     u = np.where(
         s.label > 0,
         (beaten - value)[group] * _unbiased(s.positives),
@@ -95,7 +95,7 @@ def average_precision(s: Scored) -> Influence | None:
     true = np.cumsum(pos[::-1])[::-1]
     alerts = true + np.cumsum(neg[::-1])[::-1]
     precision = true / alerts
-    value = float(pos @ precision) / s.positives
+    value = float((pos * precision).sum()) / s.positives
     # one more row at a score changes the precision at every positive at or below that score
     with_positive = np.cumsum(pos * (alerts - true) / alerts**2)
     with_negative = -np.cumsum(pos * true / alerts**2)

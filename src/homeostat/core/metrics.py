@@ -181,7 +181,7 @@ def _logit(found: Influence, fewest: int, confidence: float) -> tuple[float, flo
     value, unseen = found.value, _unseen(fewest, confidence)
     # towards 0 and 1 the estimated variance vanishes; a share of `fewest` rows has at least this
     floor = max(value * (1 - value), 0.0) / (12 * fewest)
-    spread = float(np.sqrt(max(float(found.u @ found.u), floor)))
+    spread = float(np.sqrt(max(float(np.square(found.u).sum()), floor)))
     if spread == 0.0 or min(value, 1 - value) < 1e-12:
         return max(0.0, value - unseen), min(1.0, value + unseen)
     z = _quantile(confidence, max(fewest - 1, 1)) if fewest < 30 else _quantile(confidence)

@@ -9,10 +9,14 @@ import msgspec
 from homeostat.core.events import Event
 from homeostat.monitoring.levels import Levels, Monitor
 
+STUCK = 0.1
+"""Share of quiet time in alarm beyond which a monitor is not one that errs now and then."""
+
 
 class Rate(msgspec.Struct, frozen=True):
     """A monitor's false alarms. alarms: in so many replayed months. low, high: 95 % interval of
-    the rate per month. level: what a window may spend on it."""
+    the rate per month. level: what a window may spend on it. open: share of that time in which
+    its alert was open: a monitor that never stops alarming has raised one alarm only."""
 
     monitor: Monitor
     alarms: int
@@ -21,21 +25,30 @@ class Rate(msgspec.Struct, frozen=True):
     low: float
     high: float
     level: float
+    open: float = 0.0
 
     @property
     def sentence(self) -> str:
-        return f"{self.per_month:.2g} false alarms a month ({self.low:.2g} to {self.high:.2g})"
+        told = f"{self.per_month:.2g} false alarms a month ({self.low:.2g} to {self.high:.2g})"
+        return f"{told}, in alarm {self.open:.0%} of the time" if self.stuck else told
+
+    @property
+    def stuck(self) -> bool:
+        """What it is compared with is not what it was measured on."""
+        return self.open > STUCK
 
 
 class Delay(msgspec.Struct, frozen=True):
     """How a monitor sees a shift. seen: in how many of `episodes` within PATIENCE windows; median:
-    seconds from the shift to the alert, over those, the maturing of labels included."""
+    seconds from the shift to the alert, over those, the maturing of labels included. already:
+    further episodes, in which it was alarming before the shift."""
 
     monitor: Monitor
     shift: str
     seen: int
     episodes: int
     median: float | None
+    already: int = 0
 
 
 class Calibrated(Event, frozen=True, tag="monitors.calibrated"):
