@@ -5,27 +5,43 @@
 A worker with log, metrics and a sticky canary is asked by 32 connections without a pause and
 sampled; the processor time it took per request is shared out by module and by function. The last
 column is the standard error of each, in microseconds: it shrinks with --seconds.
+
+--inside leaves out sockets and the client: each tick of the event loop of this process brings a
+request on every connection. The time is that of the fastest tenth of the ticks, so it can be
+compared between two states of the code even on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import os
 import signal
+import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import uvloop
 from benchmarks.serving import catalogue, load, measure, models, ours, report
 from benchmarks.serving.payloads import Payload
 from benchmarks.serving.plan import HEADLINE
 from benchmarks.serving.process import ROOT, pin
+from benchmarks.serving.sampler import Sampler
 from rich.console import Console
 from rich.table import Table
+
+import homeostat
+from homeostat.core.clock import ScaledClock
+from homeostat.serving.http import Connection
+from homeostat.serving.layout import Layout
+from homeostat.serving.spec import ServingSpec
+from homeostat.serving.worker import Worker
 
 SECTION = "bench-stages"
 STAGES = {
@@ -109,10 +125,72 @@ def profile(model: str, payload: Payload, connections: int, seconds: float) -> P
             spent = one.server.cpu() - before
         finally:
             one.server.stop()
-        taken = json.loads((folder / "run" / "home" / ours.SAMPLES).read_text())
+        samples = folder / "run" / "home" / ours.SAMPLES
+        return _shared(samples, sample.rate, spent / sample.answered * 1e6)
+
+
+def profile_inside(model: str, payload: Payload, connections: int, seconds: float) -> Profile:
+    """The same without sockets. Raises RuntimeError."""
+    with tempfile.TemporaryDirectory(prefix="homeostat-stages-") as scratch:
+        folder = Path(scratch)
+        ours.prepare(folder / "home", models.make(folder / "models")[model], ours.AS_IS)
+        wires = catalogue.OURS.wires(payload, model)
+        if isinstance(wires, str) or payload.kind == "grpc":
+            raise RuntimeError("only HTTP can be asked without sockets")
+        sampler = Sampler(Path(homeostat.__file__).parent, frozenset())
+        sampler.install()
+        us = uvloop.run(_ticks(folder / "home", wires, connections, seconds))
+        sampler.write(folder / "samples")
+        return _shared(folder / "samples", 1e6 / us, us)
+
+
+async def _ticks(home: Path, wires: load.MakeWire, connections: int, seconds: float) -> float:
+    """-> microseconds of a request in the fastest tenth of the ticks."""
+    clock = ScaledClock.parse(None, time.time_ns)
+    worker = Worker(Layout(home).make(), ServingSpec(), 0, clock)
+    await worker._first_routes()
+    sinks = [_Sink() for _ in range(connections)]
+    asked = [Connection(worker._server) for _ in sinks]
+    for connection, sink in zip(asked, sinks, strict=True):
+        connection.connection_made(sink)
+    sources = [wires(7 * k) for k in range(connections)]
+    taken, end = [], time.monotonic() + seconds
+    os.kill(os.getpid(), signal.SIGUSR2)
+    while time.monotonic() < end:
+        requests = [source.request() for source in sources]
+        started = time.perf_counter_ns()
+        for connection, request in zip(asked, requests, strict=True):
+            connection.data_received(request)
+        await asyncio.sleep(0)
+        while worker._engine.in_flight:
+            await asyncio.sleep(0)
+        taken.append((time.perf_counter_ns() - started) / connections / 1000)
+        worker._log.tick(time.monotonic())
+    os.kill(os.getpid(), signal.SIGUSR2)
+    answers = sum(sink.answers for sink in sinks)
+    if answers != len(taken) * connections:
+        raise RuntimeError(f"{answers} of {len(taken) * connections} requests were answered")
+    for part in (worker._routes, worker._engine, worker._log):
+        part.close()
+    return statistics.mean(sorted(taken)[: max(1, len(taken) // 10)])
+
+
+class _Sink(asyncio.Transport):
+    """Counts the answers and throws them away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.answers += 1
+
+
+def _shared(samples: Path, rate: float, us: float) -> Profile:
+    taken = json.loads(samples.read_text())
     total = sum(n for *_, n in taken)
     places = {(module, function, line): n / total for module, function, line, n in taken}
-    return Profile(sample.rate, spent / sample.answered * 1e6, places, total)
+    return Profile(rate, us, places, total)
 
 
 def main() -> int:
@@ -124,11 +202,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--functions", type=int, default=25, help="how many to show")
     parser.add_argument("--lines", type=int, default=0, help="how many to show")
+    parser.add_argument("--inside", action="store_true", help="in this process, without sockets")
     parser.add_argument("--docs", action="store_true", help="rewrite docs/benchmarks.md's section")
     given = parser.parse_args()
     pin(measure.CLIENT_CORES)
     payload = Payload(given.kind, given.rows)
-    found = profile(given.model, payload, given.connections, given.seconds)
+    found = (profile_inside if given.inside else profile)(given.model, payload, given.connections, given.seconds)
     console = Console(width=None if sys.stdout.isatty() else 110)
     said = (
         f"{models.TITLES[given.model]}, {payload}, {given.connections} connections: "
