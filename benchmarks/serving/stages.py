@@ -207,7 +207,9 @@ def main() -> int:
     given = parser.parse_args()
     pin(measure.CLIENT_CORES)
     payload = Payload(given.kind, given.rows)
-    found = (profile_inside if given.inside else profile)(given.model, payload, given.connections, given.seconds)
+    found = (profile_inside if given.inside else profile)(
+        given.model, payload, given.connections, given.seconds
+    )
     console = Console(width=None if sys.stdout.isatty() else 110)
     said = (
         f"{models.TITLES[given.model]}, {payload}, {given.connections} connections: "

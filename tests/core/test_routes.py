@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from homeostat.core.route import (
     Challenger,
     Route,
     Servable,
+    arcs,
     assign,
     bucket,
     places,
@@ -169,6 +171,19 @@ def test_raising_one_challengers_share_only_moves_keys_to_it_from_the_champion(
     assert after is not None
     if before.version != after.version:
         assert (before.arm, after.version) == (Arm.CHAMPION, chosen.servable.version)
+
+
+@given(experiments() | percents.map(route), st.lists(st.text(), min_size=50, max_size=50))
+def test_the_arcs_say_of_every_key_who_answers_it(found: Route, keys: list[str]) -> None:
+    starts, answers = arcs(found)
+    assert starts[0] == 0
+    for key in keys:
+        place = bisect_right(starts, bucket(found.salt, key)) - 1
+        assert answers[place] == assign(found, key)
+
+
+def test_nobody_answers_on_any_arc_of_a_model_without_a_champion() -> None:
+    assert arcs(Route("fraud", 1, None)) == ([0], [])
 
 
 @given(experiments(), st.text())

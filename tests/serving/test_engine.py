@@ -13,7 +13,7 @@ from homeostat.core.servable import Manifest
 from homeostat.serving.codec import read_v1
 from homeostat.serving.counters import Counters
 from homeostat.serving.engine import Engine
-from homeostat.serving.jobs import Answer, Job
+from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.routes import Served
@@ -31,17 +31,26 @@ class Zeros:
         raise NotImplementedError
 
 
-class Heard:
+class Heard(Job):
     """Notes who was answered, in order."""
 
-    def __init__(self) -> None:
-        self.ids: list[str] = []
+    client, key, trace = "", None, None
 
-    def answer(self, job: Job, answer: Answer) -> None:
-        self.ids.append(job.id)
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(started=0.0)
+        self._ids = ids
+
+    def read(self, served: Served) -> Rows:
+        raise NotImplementedError
+
+    def check(self, model: LoadedModel) -> None:
+        pass
+
+    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+        self._ids.append(self.id)
 
     def fail(self, status: int, message: str) -> None:
-        self.ids.append(message)
+        self._ids.append(message)
 
 
 def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path) -> None:
@@ -49,17 +58,18 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
     servable = Servable("1", "f", "sha256:0")
     manifest = Manifest("m", ("a",), "f", servable.digest, "score", 0.5, format="pyfunc")
     served = Served(Route("m", 1, servable), {servable: LoadedModel(servable, manifest, Zeros())})
-    heard = Heard()
+    heard: list[str] = []
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
         engine = Engine(loop, log, Counters(layout.metrics / "0"), lambda: 0, ServingSpec())
 
-        def submit(id: str, found: tuple[Any, Any] | None) -> None:
-            assert found is not None
+        def submit(id: str, found: tuple[Any, Any]) -> None:
             rows = read_v1(b'{"instances": [%b]}' % b",".join([b"[1.0]"] * 200), 200)
-            engine.submit(Job(heard, served, *found, rows, id, loop.time()))
+            job = Heard(heard)
+            job.give(served, rows, id, found)
+            engine.submit(job)
 
         for k in range(4):  # no two of them fit into one batch
             submit(f"drawn {k}", served.assign("key"))
@@ -70,4 +80,4 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
         log.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
-    assert heard.ids == ["drawn 0", "named", "drawn 1", "drawn 2", "drawn 3"]
+    assert heard == ["drawn 0", "named", "drawn 1", "drawn 2", "drawn 3"]

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import DTYPES, Datatype, Field
+from homeostat.serving.batch import stack
 from homeostat.serving.codec import Outputs, read_raw, read_v2_binary, v2_prefix, write_v2_tensors
 from homeostat.serving.rows import TooManyRows
 from homeostat.serving.tensors import Array, Tensor, Tensors, from_bytes, from_json, to_bytes
 
 datatypes: st.SearchStrategy[Datatype] = st.sampled_from(sorted(DTYPES))
+AB = ("a", "b")
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 
@@ -165,10 +167,10 @@ def test_a_typed_model_is_not_given_what_has_no_place_in_it(
 
 def test_a_sticky_value_is_the_same_whatever_its_type() -> None:
     for datatype in ("INT64", "FP64", "FP32", "UINT32"):
-        assert rows(("x", datatype, [[1, 7]])).value("b", ("a", "b")) == "7.0"  # type: ignore[arg-type]
-        assert rows(("b", datatype, [7])).value("b", ("a", "b")) == "7.0"  # type: ignore[arg-type]
-    assert rows(("b", "BYTES", ["c7"])).value("b", ("a",)) == "c7"
-    assert rows(("x", "FP32", [[1, 2]])).value("c", ("a", "b")) is None
+        assert rows(("x", datatype, [[1, 7]])).value("b", {"a": 0, "b": 1}) == "7.0"  # type: ignore[arg-type]
+        assert rows(("b", datatype, [7])).value("b", {"a": 0, "b": 1}) == "7.0"  # type: ignore[arg-type]
+    assert rows(("b", "BYTES", ["c7"])).value("b", {"a": 0}) == "c7"
+    assert rows(("x", "FP32", [[1, 2]])).value("c", {"a": 0, "b": 1}) is None
 
 
 def test_rows_are_counted_and_named_once() -> None:
@@ -202,6 +204,23 @@ def test_json_and_raw_tensors_come_in_one_body() -> None:
     read, wanted = read_v2_binary(body, header, 10)
     assert (read.id, read.n, wanted) == ("7", 2, None)
     assert read.matrix(("n", "a"), ("a", "n")).tolist() == [[3, 1], [4, 2]]
+
+
+def test_raw_rows_by_position_are_what_the_same_numbers_are_as_tensors() -> None:
+    x = np.arange(6, dtype="<f4").reshape(3, 2)
+    body, header = request(binary("x", [3, 2], 24), raw=x.tobytes(), id="7")
+    read, _ = read_v2_binary(body, header, 10)
+    assert (read.id, read.n) == ("7", 3)
+    assert stack([read.matrix(AB, AB)], 2).tolist() == x.tolist()
+    assert stack([read.matrix(("b",), AB)], 1).tolist() == x[:, 1:].tolist()
+    typed = read.typed((Field("b", "FP64"),), AB)["b"]
+    assert (typed.dtype, typed.tolist()) == (np.float64, [1, 3, 5])
+    assert read.value("b", {"a": 0, "b": 1}) == "1.0"
+    assert read.value("c", {"a": 0, "b": 1}) is None
+    with pytest.raises(BadInput, match="wrong number of features"):
+        read.matrix(("a",), ("a",))
+    with pytest.raises(TooManyRows):
+        read_v2_binary(body, header, 2)
 
 
 @pytest.mark.parametrize("size", [-1, 9, 8.0, "8", True])

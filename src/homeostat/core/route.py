@@ -9,9 +9,10 @@ moves keys from the champion, who answers the rest of the circle.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import ceil
 
 import msgspec
-import xxhash
+from xxhash import xxh3_64_intdigest
 
 from homeostat.core.names import Arm
 
@@ -154,25 +155,36 @@ def places(n: int) -> tuple[float, ...]:
 
 def bucket(salt: str, key: str) -> int:
     """0 to BUCKETS-1, uniform over keys and independent between salts (xxh3, 64 bit)."""
-    return int(xxhash.xxh3_64_intdigest(f"{salt}\x00{key}".encode()) % BUCKETS)
+    return int(xxh3_64_intdigest(f"{salt}\x00{key}".encode())) % BUCKETS
 
 
 def assign(route: Route, key: str) -> Assignment | None:
     """The version that answers this key (one hash); None when the model is not served."""
+    return _drawn(route, bucket(route.salt, key))
+
+
+def arcs(route: Route) -> tuple[list[int], list[Assignment]]:
+    """`assign` as a table: the bucket at which each arc of the circle begins, ascending from 0,
+    and who answers it. Arcs with the same answer share one object; none when nobody answers."""
+    starts = {0}
+    for challenger in route.challengers:
+        first = round(challenger.at * _PER_PERCENT)
+        starts |= {first % BUCKETS, (first + ceil(challenger.percent * _PER_PERCENT)) % BUCKETS}
+    ordered, known = sorted(starts), dict[Assignment, Assignment]()
+    found = [_drawn(route, start) for start in ordered]
+    return ordered, [known.setdefault(one, one) for one in found if one is not None]
+
+
+def _drawn(route: Route, drawn: int) -> Assignment | None:
     if route.champion is None:
         return None
-    if not route.others and not route.at:  # one challenger at most: no need to build a list
-        share = route.percent / 100.0
-        if route.canary is not None and bucket(route.salt, key) < route.percent * _PER_PERCENT:
-            return Assignment(route.canary.version, Arm.CANARY, share)
-        return Assignment(route.champion.version, Arm.CHAMPION, 1.0 - share)
-    drawn, left = bucket(route.salt, key), 100.0
+    left = 1.0
     for challenger in route.challengers:
+        share = challenger.percent / 100.0
         if challenger.covers(drawn):
-            version = challenger.servable.version
-            return Assignment(version, Arm.CANARY, challenger.percent / 100.0)
-        left -= challenger.percent
-    return Assignment(route.champion.version, Arm.CHAMPION, left / 100.0)
+            return Assignment(challenger.servable.version, Arm.CANARY, share)
+        left -= share
+    return Assignment(route.champion.version, Arm.CHAMPION, left)
 
 
 def shadows(route: Route, answered: str, id: str) -> tuple[Servable, ...]:

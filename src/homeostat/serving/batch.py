@@ -15,8 +15,9 @@ from homeostat.serving.runtime import SCORE, Columns, LoadedModel
 
 Matrix = NDArray[np.float32]
 Batch = Matrix | Columns
-Inputs = list[float] | Matrix | Columns
-"""What one request brings: flat numbers or a matrix (n, d) for a plain model, else arrays."""
+Inputs = list[float] | bytes | Matrix | Columns
+"""What one request brings: flat numbers (also as float32 in bytes) or a matrix (n, d) for a plain
+model, else arrays."""
 
 _encode = msgspec.json.Encoder().encode
 _structs: dict[int, struct.Struct] = {}
@@ -24,31 +25,32 @@ B = TypeVar("B", Matrix, Columns, Batch)
 
 
 def stack(inputs: Sequence[Inputs], width: int) -> Matrix:
-    """Flat numbers or matrices -> (n, width) float32; what does not fit becomes infinite."""
+    """Numbers, bytes or matrices -> (n, width) float32; what does not fit becomes infinite."""
     first = inputs[0]
     if len(inputs) == 1 and isinstance(first, np.ndarray):
         return first
     try:  # twice as fast as np.array of the numbers
-        packed = [_pack(one) if type(one) is list else _matrix(one) for one in inputs]
+        packed = b"".join([_bytes(one) for one in inputs])
     except OverflowError:
         with np.errstate(over="ignore"):
-            parts = [np.asarray(one, dtype=np.float32).reshape(-1, width) for one in inputs]
-        return np.concatenate(parts)
-    return np.frombuffer(b"".join(packed), np.float32).reshape(-1, width)
+            return np.concatenate([_matrix(one).reshape(-1, width) for one in inputs])
+    return np.frombuffer(packed, np.float32).reshape(-1, width)
 
 
-def _pack(numbers: list[float]) -> bytes:
-    n = len(numbers)
-    known = _structs.get(n)
-    if known is None:
-        known = struct.Struct(f"{n}f")
-        if n <= 10_000:
-            _structs[n] = known
-    return known.pack(*numbers)
+def _bytes(one: Inputs) -> bytes:
+    if type(one) is list:
+        n = len(one)
+        known = _structs.get(n)
+        if known is None:
+            known = struct.Struct(f"{n}f")
+            if n <= 10_000:
+                _structs[n] = known
+        return known.pack(*one)
+    return one if type(one) is bytes else _matrix(one).tobytes()
 
 
-def _matrix(one: Inputs) -> bytes:
-    return np.ascontiguousarray(one, dtype=np.float32).tobytes()
+def _matrix(one: Inputs) -> Matrix:
+    return np.frombuffer(one, np.float32) if type(one) is bytes else np.asarray(one, np.float32)
 
 
 def finite(x: Matrix) -> bool:

@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Datatype
-from homeostat.serving.rows import Rows, check_id, check_rows, kind, number, some
-from homeostat.serving.tensors import Array, Tensor, Tensors, from_bytes, from_json, to_bytes
+from homeostat.serving.rows import MAX_ID, Rows, check_id, check_rows, kind, number, some
+from homeostat.serving.tensors import (
+    Array,
+    Packed,
+    Tensor,
+    Tensors,
+    from_bytes,
+    from_json,
+    to_bytes,
+)
 
 OUTPUT = "score"
 """Name of the first output tensor: the positive class's probability, FP32, shape [n]."""
 
-_FAST = frozenset({"FP32", "FP64"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,7 +72,7 @@ def read_v1(body: bytes, max_rows: int) -> Rows:
                     found=str(len(row)),
                 )
     flat = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-    return Rows(request.id, len(rows), flat=flat, width=width)
+    return Rows(request.id, len(rows), flat, width)
 
 
 def _v1_loose(request: _V1Any) -> Rows:
@@ -114,6 +121,7 @@ def write_v1_results(
 # ---------------------------------------------------------------- V2 requests
 
 Parameters = dict[str, bool | int | float | str]
+_Floats = Literal["FP32", "FP64"]
 
 
 class _Wanted(msgspec.Struct):
@@ -121,18 +129,29 @@ class _Wanted(msgspec.Struct):
     parameters: Parameters = {}
 
 
-class _FlatTensor(msgspec.Struct):
+class _FlatTensor(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
-    datatype: str
+    datatype: _Floats
     data: list[float]
 
 
-class _NestedTensor(msgspec.Struct):
+class _NestedTensor(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
-    datatype: str
+    datatype: _Floats
     data: list[list[float]]
+
+
+class _Size(msgspec.Struct, gc=False):
+    binary_data_size: int
+
+
+class _RawTensor(msgspec.Struct, gc=False):
+    name: str
+    shape: tuple[int, int]
+    datatype: Literal["FP32"]
+    parameters: _Size
 
 
 class _AnyTensor(msgspec.Struct):
@@ -143,10 +162,10 @@ class _AnyTensor(msgspec.Struct):
     parameters: Parameters = {}
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     id: str | None = None
     outputs: list[_Wanted] | None = None
-    parameters: Parameters = {}
+    parameters: Parameters | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Flat(_Request, kw_only=True):
@@ -157,12 +176,17 @@ class _Nested(_Request, kw_only=True):
     inputs: list[_NestedTensor]
 
 
+class _Raw(_Request, kw_only=True):
+    inputs: tuple[_RawTensor]
+
+
 class _Any(_Request, kw_only=True):
     inputs: list[_AnyTensor]
 
 
 _flat = msgspec.json.Decoder(_Flat).decode
 _nested = msgspec.json.Decoder(_Nested).decode
+_raw = msgspec.json.Decoder(_Raw).decode
 _any = msgspec.json.Decoder(_Any).decode
 _EXPECTED = 'an object {"inputs": [{"name", "shape", "datatype", "data"}]}'
 
@@ -171,15 +195,15 @@ class Outputs:
     """What the caller wants back. names: None for everything; binary: those that it wants as
     raw bytes after the JSON."""
 
-    __slots__ = ("_all_binary", "binary", "names")
+    __slots__ = ("all_binary", "binary", "names")
 
     def __init__(
         self, names: tuple[str, ...] | None, binary: frozenset[str], all_binary: bool = False
     ) -> None:
-        self.names, self.binary, self._all_binary = names, binary, all_binary
+        self.names, self.binary, self.all_binary = names, binary, all_binary
 
     def is_binary(self, name: str) -> bool:
-        return name in self.binary or self._all_binary
+        return name in self.binary or self.all_binary
 
     def check(self, there: tuple[str, ...]) -> None:
         """Refuse names that the version does not give."""
@@ -196,6 +220,12 @@ def read_v2(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | None]
         flat = _flat(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_nested(body, max_rows)
+    if len(flat.inputs) == 1 and flat.outputs is None and not flat.parameters:
+        # what is nearly always asked, with as few steps as can be
+        id, shape, data = flat.id, flat.inputs[0].shape, flat.inputs[0].data
+        fits = len(shape) == 2 and shape[0] * shape[1] == len(data) and 0 < shape[0] <= max_rows
+        if fits and data and (id is None or 0 < len(id) <= MAX_ID):
+            return Rows(id, shape[0], data, shape[1]), None
     rows = _fast(flat, [tensor.data for tensor in flat.inputs], max_rows)
     if rows is None:
         return _read_any(body, max_rows)
@@ -238,14 +268,14 @@ def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> 
     shape = tensors[0].shape
     if len(tensors) == 1 and len(shape) == 2:
         n, width = shape
-        if tensors[0].datatype not in _FAST or n * width != len(flats[0]) or n < 1 or width < 1:
+        if n * width != len(flats[0]) or n < 1 or width < 1:
             return None
         check_id(request.id)
         check_rows(n, max_rows, "inputs")
-        return Rows(request.id, n, flat=flats[0], width=width)
+        return Rows(request.id, n, flats[0], width)
     n, columns = shape[0], {}
     for tensor, flat in zip(tensors, flats, strict=True):
-        if tensor.datatype not in _FAST or min(tensor.shape) < 1:
+        if min(tensor.shape) < 1:
             return None
         if math.prod(tensor.shape) != len(flat) or tensor.shape[0] != n:
             return None
@@ -258,7 +288,7 @@ def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> 
 
 
 def _outputs(request: _Request) -> Outputs | None:
-    all_binary = request.parameters.get("binary_data_output", False)
+    all_binary = (request.parameters or {}).get("binary_data_output", False)
     if request.outputs is None:
         return Outputs(None, frozenset(), True) if all_binary is True else None
     for i, wanted in enumerate(request.outputs):
@@ -275,10 +305,27 @@ def _outputs(request: _Request) -> Outputs | None:
 # ---------------------------------------------------------------- V2, binary tensors
 
 
-def read_v2_binary(body: bytes, header: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
+def read_v2_binary(
+    body: bytes, header: bytes, max_rows: int
+) -> tuple[Packed | Tensors, Outputs | None]:
     """A JSON object of `header` bytes (`Inference-Header-Content-Length`), then the tensors that
     have a `binary_data_size`, one after the other."""
     length = header_length(header, len(body))
+    head = memoryview(body)[:length]
+    try:
+        raw = _raw(head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_parts(body, length, max_rows)
+    (tensor,) = raw.inputs
+    (n, width), size = tensor.shape, tensor.parameters.binary_data_size
+    if size != len(body) - length or size != 4 * n * width or n < 1 or width < 2:
+        return _read_parts(body, length, max_rows)
+    check_id(raw.id)
+    check_rows(n, max_rows, "inputs")
+    return Packed(raw.id, n, tensor.name, body[length:], width), _outputs(raw)
+
+
+def _read_parts(body: bytes, length: int, max_rows: int) -> tuple[Tensors, Outputs | None]:
     request = _decode(_any, memoryview(body)[:length], _EXPECTED)
     tensors: list[Tensor] = []
     at = length
@@ -324,6 +371,9 @@ def read_raw(body: bytes, name: str, datatype: Datatype, shape: list[int]) -> Te
 # ---------------------------------------------------------------- V2 answers
 
 
+_EXPLORED = b',"parameters":{"explore":true}'
+
+
 def v2_prefix(model: str, version: str) -> bytes:
     """What all answers of a version begin with."""
     head = _encode({"model_name": model, "model_version": version})
@@ -334,10 +384,19 @@ def write_v2(prefix: bytes, id: str, scores: list[float], explore: bool = False)
     return b'%b%b%b,"outputs":[{"name":"score","shape":[%d],"datatype":"FP32","data":%b}]}' % (
         prefix,
         _encode(id),
-        b',"parameters":{"explore":true}' if explore else b"",
+        _EXPLORED if explore else b"",
         len(scores),
         _encode(scores),
     )
+
+
+def write_v2_raw(prefix: bytes, id: str, raw: bytes, explore: bool) -> tuple[bytes, int]:
+    """The scores as float32 after the JSON -> the body, and the length of its JSON."""
+    head = (
+        b'%b%b%b,"outputs":[{"name":"score","shape":[%d],"datatype":"FP32",'
+        b'"parameters":{"binary_data_size":%d}}]}'
+    ) % (prefix, _encode(id), _EXPLORED if explore else b"", len(raw) // 4, len(raw))
+    return head + raw, len(head)
 
 
 def write_v2_tensors(
@@ -356,7 +415,7 @@ def write_v2_tensors(
     head = b'%b%b%b,"outputs":%b}' % (
         prefix,
         _encode(id),
-        b',"parameters":{"explore":true}' if explore else b"",
+        _EXPLORED if explore else b"",
         _encode(described),
     )
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)

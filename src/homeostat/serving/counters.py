@@ -67,8 +67,13 @@ class Series:
     def answered_all(self, rows: list[int], seconds: list[float]) -> None:
         """Several requests at once: `rows[k]` predictions, each `seconds[k]` after request k."""
         at, word = self._at, self._word
-        word[at] += sum(rows)
+        n = sum(rows)
+        word[at] += n
         self._double[at + 2] += sum(map(mul, rows, seconds))
+        place = bisect_left(BOUNDS, max(seconds))
+        if place == bisect_left(BOUNDS, min(seconds)):  # as nearly always in one batch
+            word[at + 3 + place] += n
+            return
         buckets: dict[int, int] = {}
         for n, taken in zip(rows, seconds, strict=True):
             place = bisect_left(BOUNDS, taken)
@@ -125,6 +130,10 @@ class Counters:
     def beat(self) -> None:
         """Say that the worker goes on."""
         self._word[_BEAT] += 1
+
+    def answered(self, n: int) -> None:
+        """`ended(200)` for so many requests."""
+        self._word[_ANSWERED] += n
 
     def _settle(self) -> None:
         """What the former worker of this slot had under way when it was killed has failed."""

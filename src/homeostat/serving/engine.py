@@ -15,7 +15,7 @@ from homeostat.core.route import BUCKETS, bucket
 from homeostat.serving.admission import WAITING, Admission, Refused
 from homeostat.serving.batch import Batch, Matrix, finite, join, part, stack
 from homeostat.serving.counters import Counters
-from homeostat.serving.jobs import Answer, Job, Refusal, inputs_for
+from homeostat.serving.jobs import Answers, Job, Refusal, inputs_for
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.pace import MOST
 from homeostat.serving.records import EXPLORE_SALT, answered, failed
@@ -62,12 +62,12 @@ class Engine:
         self.in_flight = 0
         self.shadows = Shadows(loop, log, counters, now_us)
 
-    def admit(self, client: str, now: float) -> Refused | None:
-        """Why a request of this client is not let in now; None when it is."""
+    def admit(self, job: Job) -> Refused | None:
+        """Why a request is not let in; None when it is."""
         admission = self._admission
         if not admission.limited and self._rows < WAITING:
             return None
-        return admission.refused(client, self.in_flight, self._rows, now)
+        return admission.refused(job.client, self.in_flight, self._rows, job.started)
 
     def submit(self, job: Job) -> None:
         """Answered at the end of this tick of the event loop, or later when it is large."""
@@ -79,11 +79,11 @@ class Engine:
                 lambda done: self._scored_large(job, done)  # type: ignore[arg-type]
             )
             return
-        self._wake()
-        key = id(job.chosen)
-        waiting = self._pending.get(key)
+        if not self._scheduled:
+            self._wake()
+        waiting = self._pending.get(id(job.chosen))
         if waiting is None:
-            self._pending[key] = [job]
+            self._pending[id(job.chosen)] = [job]
         else:
             waiting.append(job)
 
@@ -138,7 +138,7 @@ class Engine:
         if model in self._busy:  # what comes meanwhile makes the next batch
             return
         aside = model.aside or model.pace.slow
-        jobs, rest = _split(jobs, MOST if aside else model.pace.limit)
+        jobs, rest, rows = _split(jobs, MOST if aside else model.pace.limit)
         aside = aside or jobs[0].n > model.pace.limit  # one request, more than a run should take
         del self._pending[key]
         if rest:  # in line behind the others of this model
@@ -150,7 +150,6 @@ class Engine:
         if jobs and aside:
             self._run_aside(model, jobs, x)
         elif jobs:
-            rows = sum(job.n for job in jobs)
             self._conclude(jobs, x, attempt(model, x))
             model.pace.ran(rows, thread_time() - began)
 
@@ -233,30 +232,32 @@ class Engine:
     def _answer(self, jobs: list[Job], x: Batch, scores: Matrix, results: Columns) -> None:
         clock = perf_counter()
         first, values = jobs[0], scores.tolist()
+        served, version = first.served, first.model.version
         seconds = [clock - job.started for job in jobs]
         # logged, counted, answered: killed in between, nothing acknowledged is missing from the
         # counters, and nothing counted from the log
         self._log.block(answered(jobs, x, scores, seconds, self._now_us(), self._explore))
-        series = self._counters.series(first.served.model, first.model.version, first.chosen.arm)
+        series = self._counters.series(served.model, version, first.chosen.arm)
         series.answered_all([job.n for job in jobs], seconds)
+        self._counters.answered(len(jobs))
         self.in_flight -= len(jobs)
         self._rows -= len(values)
-        at, version, share = 0, first.model.version, self._explore
+        answers = Answers(served, version, values, scores, results)
+        at, explore = 0, self._explore > 0
         for job in jobs:
-            end = at + job.n
-            mine = values[at:end]
-            explore = share > 0 and self._let_through(job, mine)
-            more = part(results, at, end) if results else results
-            job.reply.answer(job, Answer(version, mine, explore, more, scores, at))
-            if job.served.paired:
-                self._pair(job, part(x, at, end))
-            at = end
+            job.answer(answers, at, explore and self._let_through(job, values, at))
+            at += job.n
+        if served.paired:
+            at = 0
+            for job in jobs:
+                self._pair(job, part(x, at, at + job.n))
+                at += job.n
         if self._traces is not None:
             self._traces.answered(jobs)
 
-    def _let_through(self, job: Job, scores: list[float]) -> bool:
+    def _let_through(self, job: Job, scores: list[float], at: int) -> bool:
         drawn = bucket(EXPLORE_SALT, job.id) < self._explore * BUCKETS
-        return drawn and max(scores) >= job.model.threshold
+        return drawn and max(scores[at : at + job.n]) >= job.model.threshold
 
     def _answer_one_by_one(
         self, jobs: list[Job], x: Batch, scores: Matrix, results: Columns
@@ -278,7 +279,7 @@ class Engine:
         model = job.served.model
         self._counters.series(model, job.model.version, job.chosen.arm).failed(job.n)
         self._end(job)
-        job.reply.fail(500, f"version {job.model.version} of {model}: {why}")
+        job.fail(500, f"version {job.model.version} of {model}: {why}")
         if self._traces is not None:
             self._traces.failed(job, why)
         if job.served.paired:
@@ -286,7 +287,7 @@ class Engine:
 
     def _refuse(self, job: Job, status: int, message: str) -> None:
         self._end(job)
-        self.refuse(job.served.model, job.reply, status, message, job.started, job.id)
+        self.refuse(job.served.model, job, status, message, job.started, job.id)
 
     def _end(self, job: Job) -> None:
         self.in_flight -= 1
@@ -319,11 +320,13 @@ class Engine:
             self.shadows.submit(served.model, other, job.id, rows)
 
 
-def _split(jobs: list[Job], rows: int) -> tuple[list[Job], list[Job]]:
-    """The first jobs with at most so many rows together (at least one job), and the others."""
+def _split(jobs: list[Job], rows: int) -> tuple[list[Job], list[Job], int]:
+    """The first jobs with at most so many rows together (at least one job), the others, and the
+    rows of the first."""
     taken = 0
     for k, job in enumerate(jobs):
-        taken += job.n
-        if taken > rows and k:
-            return jobs[:k], jobs[k:]
-    return jobs, []
+        n = job.n
+        if taken + n > rows and k:
+            return jobs[:k], jobs[k:], taken
+        taken += n
+    return jobs, [], taken

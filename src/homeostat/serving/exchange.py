@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter
 
 import msgspec
 
@@ -71,7 +70,7 @@ class Exchange:
 
     def __init__(self, front: Front, flush: Callable[[], None], client: str = "") -> None:
         self._front, self._flush, self.client = front, flush, client
-        self.started = perf_counter()
+        self.started = 0.0
         self.method = b""
         self.target = b""
         self.headers: Mapping[bytes, bytes] = NO_HEADERS
@@ -108,9 +107,15 @@ class Exchange:
     def send(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
-        """Answer; `extra` is more header lines, each ended."""
+        """Count the answer and write it; `extra` is more header lines, each ended."""
+        self._front.ended(status)
+        self.write(status, body, content_type, extra)
+
+    def write(
+        self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
+    ) -> None:
+        """Write an answer that has been counted."""
         front = self._front
-        front.ended(status)
         if status == 200 and content_type is JSON and not (self.close or self.head or extra):
             self.answer = b"%b%d\r\n\r\n%b" % (front.plain, len(body), body)
             self._flush()

@@ -19,8 +19,8 @@ from homeostat.serving.address import Tls
 from homeostat.serving.codec import Outputs
 from homeostat.serving.counters import Counters
 from homeostat.serving.grpc_codec import read_tensors, write_tensors
-from homeostat.serving.intake import Body, Intake, Unsupported, status_of
-from homeostat.serving.jobs import Answer, Job
+from homeostat.serving.intake import Intake, Unsupported, status_of
+from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.requests import output_names, outputs_of
 from homeostat.serving.routes import Served
 from homeostat.serving.rows import some
@@ -63,12 +63,12 @@ class _Failed(Exception):
         super().__init__(message)
 
 
-class Call:
+class Call(Job):
     """A ModelInfer under way: where its answer goes."""
 
     def __init__(self, message: Any, context: Any, ended: Callable[[int], None], rows: int) -> None:
+        super().__init__(perf_counter())
         self._message, self._context, self._ended, self._max_rows = message, context, ended, rows
-        self.started = perf_counter()
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         wanted = tuple(output.name for output in message.outputs)
         self._outputs = Outputs(wanted, frozenset()) if wanted else None
@@ -86,35 +86,31 @@ class Call:
         # ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000
         return str(self._context.peer().partition(":")[2].rpartition(":")[0])
 
-    @property
-    def deadline(self) -> float | None:
-        left = self._context.time_remaining()
-        return None if left is None else self.started + left
-
     def _metadata(self, name: str) -> str | None:
         for key, value in self._context.invocation_metadata() or ():
             if key == name:
                 return str(value)
         return None
 
-    def read(self, served: Served) -> Body:
+    def read(self, served: Served) -> Rows:
+        left = self._context.time_remaining()
+        self.deadline = None if left is None else self.started + left
         return read_tensors(self._message, self._max_rows)
 
     def check(self, model: LoadedModel) -> None:
         if self._outputs is not None:
             self._outputs.check(output_names(model))
 
-    def answer(self, job: Job, answer: Answer) -> None:
-        self._ended(200)
+    def answer(self, answers: Answers, at: int, explore: bool) -> None:
         if self.answered.done():  # the caller has gone
             return
         body = write_tensors(
-            job.served.model,
-            answer.version,
-            job.id,
-            outputs_of(job.model, answer, self._outputs),
+            self.served.model,
+            answers.version,
+            self.id,
+            outputs_of(self.model, answers, at, self.n, self._outputs),
             raw=bool(self._message.raw_input_contents),
-            explore=answer.explore,
+            explore=explore,
         )
         self.answered.set_result(body)
 

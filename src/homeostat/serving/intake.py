@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Protocol
 
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
 from homeostat.serving.engine import Engine
-from homeostat.serving.jobs import Job, Reply, Rows
+from homeostat.serving.jobs import Job, Rows
 from homeostat.serving.routes import Routes, Served
 from homeostat.serving.rows import TooManyRows
 from homeostat.serving.runtime import LoadedModel
@@ -37,49 +36,6 @@ def status_of(error: HomeostatError) -> int:
             return 500
 
 
-class Body(Rows, Protocol):
-    """What a protocol read from the body of a request. id: the caller's, or None."""
-
-    @property
-    def id(self) -> str | None: ...
-
-    def value(self, name: str, order: tuple[str, ...]) -> str | None:
-        """A feature of the first row as text; None when it is not there."""
-
-    def check_names(self, known: frozenset[str]) -> None:
-        """Raises BadInput for names that are no feature of any served version."""
-
-
-class Request(Reply, Protocol):
-    """A request for predictions, and the way its answer goes.
-
-    key: what keeps a caller on one version; client: its address; started: when the request had
-    arrived, by `perf_counter`, and deadline: until when an answer is of use (raises BadInput when
-    it cannot be read); trace: the caller's W3C `traceparent`.
-    """
-
-    @property
-    def key(self) -> str | None: ...
-
-    @property
-    def client(self) -> str: ...
-
-    @property
-    def started(self) -> float: ...
-
-    @property
-    def deadline(self) -> float | None: ...
-
-    @property
-    def trace(self) -> str | None: ...
-
-    def read(self, served: Served) -> Body:
-        """Raises BadInput."""
-
-    def check(self, model: LoadedModel) -> None:
-        """Raises BadInput when the request wants what this version does not give."""
-
-
 class Intake:
     """Where all protocols come together."""
 
@@ -87,32 +43,29 @@ class Intake:
         self.spec, self.routes = spec, routes
         self._engine = engine
 
-    def infer(self, request: Request, model: str, version: str | None) -> None:
+    def infer(self, job: Job, model: str, version: str | None) -> None:
         """Answered at the end of this tick, or refused at once."""
         id: str | None = None
         try:
-            served = self.served(model, version)
-            refused = self._engine.admit(request.client, request.started)
+            served = self.routes.models.get(model)
+            if served is None or served.champion is None or version is not None:
+                served = self.served(model, version)
+            refused = self._engine.admit(job)
             if refused is not None:
-                self._engine.refuse(
-                    model, request, refused.status, refused.message, request.started, _new_id()
-                )
+                message = refused.message
+                self._engine.refuse(model, job, refused.status, message, job.started, _new_id())
                 return
-            rows = request.read(served)
+            rows = job.read(served)
             id = rows.id
-            job = self._job(request, served, rows, version)
+            self._assign(job, served, rows, version)
         except HomeostatError as error:
             known = model if model in self.routes.known else ""
-            self.refuse(known, request, error, id)
+            self.refuse(known, job, error, id)
             return
         self._engine.submit(job)
 
-    def refuse(
-        self, model: str, request: Request, error: HomeostatError, id: str | None = None
-    ) -> None:
-        self._engine.refuse(
-            model, request, status_of(error), str(error), request.started, id or _new_id()
-        )
+    def refuse(self, model: str, job: Job, error: HomeostatError, id: str | None = None) -> None:
+        self._engine.refuse(model, job, status_of(error), str(error), job.started, id or _new_id())
 
     def served(self, model: str, version: str | None) -> Served:
         """What is served under a name. Raises NotFound or Unavailable."""
@@ -143,30 +96,18 @@ class Intake:
         models = self.routes.models.values()
         return bool(models or self.routes.parked) and all(m.champion is not None for m in models)
 
-    def _job(self, request: Request, served: Served, rows: Body, version: str | None) -> Job:
+    def _assign(self, job: Job, served: Served, rows: Rows, version: str | None) -> None:
         rows.check_names(served.names)
         id = rows.id or _new_id()
         if version is None:
-            key = request.key
-            if key is None and served.route.sticky is not None:
-                key = rows.value(served.route.sticky, served.order)
+            key = job.key
+            if key is None and served.sticky is not None:
+                key = rows.value(served.sticky, served.where)
             found = served.assign(id if key is None else key)
         else:
             found = served.named(version)
-        assert found is not None  # `served` saw to it
-        model, chosen = found
-        request.check(model)
-        return Job(
-            request,
-            served,
-            model,
-            chosen,
-            rows,
-            id,
-            request.started,
-            request.deadline,
-            request.trace,
-        )
+        job.check(found[0])
+        job.give(served, rows, id, found)
 
 
 _own = os.urandom(8).hex()

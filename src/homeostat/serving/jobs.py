@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -20,85 +21,120 @@ class Refusal(Protocol):
     def fail(self, status: int, message: str) -> None: ...
 
 
-class Reply(Refusal, Protocol):
-    """Where the answer to a request goes, once."""
-
-    def answer(self, job: Job, answer: Answer) -> None:
-        """Encode the answer and send it; called after it is in the log and counted."""
-
-
 class Rows(Protocol):
-    """The rows of a request as they were sent. Both methods raise BadInput; `order` is what
-    positions mean (the champion's inputs)."""
+    """The rows of a request as they were sent; all methods raise BadInput. `order` is what
+    positions mean (the champion's inputs), `where` the same as places. id: the caller's, or None.
+    """
+
+    @property
+    def id(self) -> str | None: ...
 
     @property
     def n(self) -> int: ...
 
     def matrix(
         self, inputs: tuple[str, ...], order: tuple[str, ...]
-    ) -> list[float] | NDArray[np.float32]:
-        """Flat values (n x d), or a matrix (n, d), in the order of `inputs`."""
+    ) -> list[float] | bytes | NDArray[np.float32]:
+        """Flat values (n x d), as numbers or as float32 in bytes, or a matrix (n, d), in the
+        order of `inputs`."""
 
     def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> Columns:
         """An array per field, (n, *shape) of its dtype."""
 
+    def value(self, name: str, where: dict[str, int]) -> str | None:
+        """A feature of the first row as text; None when it is not there."""
 
-class Answer:
-    """What a version said to one request.
+    def check_names(self, known: frozenset[str]) -> None:
+        """Refuse names that are no feature of any served version."""
+
+
+class Answers:
+    """What a version said to the requests of one run, row after row.
 
     scores (n) as Python numbers, and `array` the same as float32; results: further outputs,
-    (n, *shape) each. explore: this request is let through although a score is at or above the
-    threshold, so that its true outcome becomes known.
+    (n, *shape) each.
     """
 
-    __slots__ = ("_all", "_start", "explore", "results", "scores", "version")
+    __slots__ = ("array", "prefix", "results", "scores", "version")
 
     def __init__(
         self,
+        served: Served,
         version: str,
         scores: list[float],
-        explore: bool,
+        array: NDArray[np.float32],
         results: Columns,
-        all: NDArray[np.float32],
-        start: int,
     ) -> None:
-        """all: the scores of the whole batch, of which this answer's begin at `start`."""
-        self.version, self.scores, self.explore = version, scores, explore
-        self.results, self._all, self._start = results, all, start
-
-    @property
-    def array(self) -> NDArray[np.float32]:
-        return self._all[self._start : self._start + len(self.scores)]
+        self.version, self.prefix = version, served.prefixes[version]
+        self.scores, self.array, self.results = scores, array, results
 
 
-class Job:
-    """One request, parsed and assigned, waiting for its scores.
+class Job(ABC):
+    """One request for predictions. A protocol makes it and says how it is read and answered; the
+    intake draws who answers it; then it waits for its scores.
 
     started, deadline: by `perf_counter`; once the deadline has passed it is not computed.
-    trace: the caller's W3C `traceparent`, when spans are kept.
     """
 
     __slots__ = (
-        "chosen", "deadline", "id", "inputs", "model", "n", "reply", "rows", "served", "started",
-        "trace",
+        "chosen", "deadline", "id", "inputs", "model", "n", "rows", "served", "started"
     )  # fmt: skip
 
-    def __init__(
+    served: Served
+    model: LoadedModel
+    chosen: Assignment
+    rows: Rows
+    inputs: Inputs
+    id: str
+    n: int
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.deadline: float | None = None
+
+    @property
+    @abstractmethod
+    def client(self) -> str:
+        """The address it comes from."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str | None:
+        """What keeps a caller on one version."""
+
+    @property
+    @abstractmethod
+    def trace(self) -> str | None:
+        """The caller's W3C `traceparent`."""
+
+    @abstractmethod
+    def read(self, served: Served) -> Rows:
+        """The rows, and until when an answer is of use (`deadline`). Raises BadInput."""
+
+    @abstractmethod
+    def check(self, model: LoadedModel) -> None:
+        """Raises BadInput when the request wants what this version does not give."""
+
+    @abstractmethod
+    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+        """Encode the answer, whose rows begin at `at`, and send it; called once, after it is in
+        the log and counted. explore: it is let through although a score is at or above the
+        threshold, so that its true outcome becomes known."""
+
+    @abstractmethod
+    def fail(self, status: int, message: str) -> None:
+        """Send and count an error instead."""
+
+    def give(
         self,
-        reply: Reply,
         served: Served,
-        model: LoadedModel,
-        chosen: Assignment,
         rows: Rows,
         id: str,
-        started: float,
-        deadline: float | None = None,
-        trace: str | None = None,
+        found: tuple[LoadedModel, Assignment],
     ) -> None:
-        """Raises BadInput when the rows are not what the model takes."""
-        self.reply, self.served, self.model, self.chosen = reply, served, model, chosen
-        self.rows, self.n, self.id = rows, rows.n, id
-        self.started, self.deadline, self.trace = started, deadline, trace
+        """Who answers which rows. Raises BadInput when they are not what the model takes."""
+        self.served, self.rows, self.n, self.id = served, rows, rows.n, id
+        self.model, self.chosen = model, _ = found
         self.inputs = inputs_for(model, rows, served.order)
 
 

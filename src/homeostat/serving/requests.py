@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeostat.serving.batch import part
 from homeostat.serving.codec import (
     OUTPUT,
     Outputs,
@@ -12,11 +13,11 @@ from homeostat.serving.codec import (
     write_v1,
     write_v1_results,
     write_v2,
+    write_v2_raw,
     write_v2_tensors,
 )
 from homeostat.serving.exchange import BINARY, Exchange
-from homeostat.serving.intake import Body
-from homeostat.serving.jobs import Answer, Job
+from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.metadata import only_input
 from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
@@ -26,42 +27,50 @@ HEADER_LENGTH = b"inference-header-content-length"
 _EVERYTHING = Outputs(None, frozenset())
 
 
-class _Request:
+class _Request(Job):
     """What V1 and V2 have in common: that they came over HTTP."""
 
-    __slots__ = ("_exchange", "_max_rows", "client", "fail", "key", "started")
+    __slots__ = ("_exchange", "_max_rows")
 
     def __init__(self, exchange: Exchange, max_rows: int) -> None:
         self._exchange, self._max_rows = exchange, max_rows
-        self.fail, self.key = exchange.fail, exchange.key
-        self.client, self.started = exchange.client, exchange.started
+        self.started, self.deadline = exchange.started, None
 
     @property
-    def deadline(self) -> float | None:
-        return self._exchange.deadline
+    def client(self) -> str:
+        return self._exchange.client
+
+    @property
+    def key(self) -> str | None:
+        return self._exchange.key
 
     @property
     def trace(self) -> str | None:
         value = self._exchange.headers.get(b"traceparent")
         return None if value is None else value.decode("latin-1")
 
+    def fail(self, status: int, message: str) -> None:
+        self._exchange.fail(status, message)
+
 
 class RequestV1(_Request):
     __slots__ = ()
 
-    def read(self, served: Served) -> Body:
+    def read(self, served: Served) -> Rows:
+        self.deadline = self._exchange.deadline
         return read_v1(self._exchange.body, self._max_rows)
 
     def check(self, model: LoadedModel) -> None:
         """V1 has no way to want anything."""
 
-    def answer(self, job: Job, answer: Answer) -> None:
-        said = (job.id, answer.version, answer.scores)
-        if answer.results:
-            body = write_v1_results(*said, answer.results, answer.explore)
+    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+        end = at + self.n
+        said = (self.id, answers.version, answers.scores[at:end])
+        if answers.results:
+            body = write_v1_results(*said, part(answers.results, at, end), explore)
         else:
-            body = write_v1(*said, answer.explore)
-        self._exchange.send(200, body)
+            body = write_v1(*said, explore)
+        self._exchange.write(200, body)
 
 
 class RequestV2(_Request):
@@ -69,15 +78,17 @@ class RequestV2(_Request):
 
     __slots__ = ("_outputs",)
 
-    def __init__(self, exchange: Exchange, max_rows: int) -> None:
-        super().__init__(exchange, max_rows)
-        self._outputs: Outputs | None = None
+    _outputs: Outputs | None
 
-    def read(self, served: Served) -> Body:
+    def read(self, served: Served) -> Rows:
         exchange = self._exchange
+        rows: Rows
+        if not exchange.headers:
+            rows, self._outputs = read_v2(exchange.body, self._max_rows)
+            return rows
+        self.deadline = exchange.deadline
         header = exchange.headers.get(HEADER_LENGTH)
         if header is None:
-            rows: Body
             rows, self._outputs = read_v2(exchange.body, self._max_rows)
         elif header == b"0":
             field = only_input(served)
@@ -88,22 +99,28 @@ class RequestV2(_Request):
         return rows
 
     def check(self, model: LoadedModel) -> None:
-        if self._outputs is not None:
+        if self._outputs is not None and self._outputs.names is not None:
             self._outputs.check(output_names(model))
 
-    def answer(self, job: Job, answer: Answer) -> None:
-        prefix = job.served.prefixes[answer.version]
-        if self._outputs is None and not answer.results:
-            self._exchange.send(200, write_v2(prefix, job.id, answer.scores, answer.explore))
+    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+        outputs = self._outputs
+        if outputs is None and not answers.results:
+            scores = answers.scores[at : at + self.n]
+            self._exchange.write(200, write_v2(answers.prefix, self.id, scores, explore))
             return
-        outputs = self._outputs or _EVERYTHING
-        tensors = outputs_of(job.model, answer, outputs)
-        body, length = write_v2_tensors(prefix, job.id, tensors, outputs, answer.explore)
+        outputs = outputs or _EVERYTHING
+        length: int | None
+        if outputs.all_binary and outputs.names is None and not answers.results:
+            raw = answers.array[at : at + self.n].tobytes()
+            body, length = write_v2_raw(answers.prefix, self.id, raw, explore)
+        else:
+            tensors = outputs_of(self.model, answers, at, self.n, outputs)
+            body, length = write_v2_tensors(answers.prefix, self.id, tensors, outputs, explore)
         if length is None:
-            self._exchange.send(200, body)
+            self._exchange.write(200, body)
         else:
             extra = b"inference-header-content-length: %d\r\n" % length
-            self._exchange.send(200, body, BINARY, extra)
+            self._exchange.write(200, body, BINARY, extra)
 
 
 def output_names(model: LoadedModel) -> tuple[str, ...]:
@@ -111,11 +128,15 @@ def output_names(model: LoadedModel) -> tuple[str, ...]:
     return (OUTPUT, *(field.name for field in model.results))
 
 
-def outputs_of(model: LoadedModel, answer: Answer, wanted: Outputs | None) -> list[Tensor]:
-    """The output tensors that are wanted, in the order they were asked for."""
-    there = {OUTPUT: Tensor(OUTPUT, "FP32", answer.array)}
+def outputs_of(
+    model: LoadedModel, answers: Answers, at: int, n: int, wanted: Outputs | None
+) -> list[Tensor]:
+    """The output tensors that are wanted of the n rows from `at` on, in the order they were asked
+    for."""
+    there = {OUTPUT: Tensor(OUTPUT, "FP32", answers.array[at : at + n])}
     for field in model.results:
-        there[field.name] = Tensor(field.name, field.datatype, answer.results[field.name])
+        array = answers.results[field.name][at : at + n]
+        there[field.name] = Tensor(field.name, field.datatype, array)
     if wanted is None or wanted.names is None:
         return list(there.values())
     return [there[name] for name in wanted.names]

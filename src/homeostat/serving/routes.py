@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
@@ -11,7 +12,7 @@ import msgspec
 
 from homeostat.core.errors import HomeostatError, NotFound
 from homeostat.core.names import Arm
-from homeostat.core.route import Assignment, Route, Servable, assign, shadows
+from homeostat.core.route import Assignment, Route, Servable, arcs, bucket, shadows
 from homeostat.core.servable import Format
 from homeostat.serving.codec import v2_prefix
 from homeostat.serving.layout import Layout, write_atomically
@@ -29,7 +30,7 @@ class Served:
     holds one keeps its models until it is answered."""
 
     def __init__(self, route: Route, loaded: dict[Servable, LoadedModel]) -> None:
-        self.route, self.model = route, route.model
+        self.route, self.model, self.sticky = route, route.model, route.sticky
         self.champion = loaded[route.champion] if route.champion else None
         present = [loaded[s] for s in route.servables()]
         self.versions = {m.version: m for m in reversed(present)}
@@ -39,31 +40,29 @@ class Served:
             names.add(route.sticky)
         self.names = frozenset(names)
         self.order = self.champion.inputs if self.champion else ()
+        self.where = {name: i for i, name in enumerate(self.order)}
         self.used = 0.0  # when it was last asked for, by `perf_counter`
         self.memory = sum(m.memory for m in present)
-        # one object per version and way to get it: the engine scores together what shares it
-        self._drawn: dict[str, tuple[LoadedModel, Assignment]] = {}
         self.paired = any(c.paired > 0 for c in route.challengers)
-        self._undrawn = all(c.percent == 0 for c in route.challengers)  # one answer for every key
+        # one object per version and way to get it: the engine scores together what shares it
+        self._starts, drawn = arcs(route)
+        self._drawn = [(self._loaded(one), one) for one in drawn]
         self._named = {v: self._name(m) for v, m in self.versions.items()}
 
-    def assign(self, key: str) -> tuple[LoadedModel, Assignment] | None:
-        """Who answers this key; None when nobody does."""
-        if self._undrawn and self._drawn:
-            return self._drawn.get(self.champion.version) if self.champion else None
-        chosen = assign(self.route, key)
-        if chosen is None or self.champion is None:
-            return None
-        found = self._drawn.get(chosen.version)
-        if found is None or found[1].arm is not chosen.arm:
-            champion = chosen.arm is Arm.CHAMPION
-            found = self.champion if champion else self.versions[chosen.version], chosen
-            self._drawn[chosen.version] = found
-        return found
+    def assign(self, key: str) -> tuple[LoadedModel, Assignment]:
+        """Who answers this key, as `core.route.assign` has it. Only where there is a champion."""
+        if len(self._drawn) == 1:
+            return self._drawn[0]
+        return self._drawn[bisect_right(self._starts, bucket(self.route.salt, key)) - 1]
 
-    def named(self, version: str) -> tuple[LoadedModel, Assignment] | None:
+    def _loaded(self, assigned: Assignment) -> LoadedModel:
+        if assigned.arm is Arm.CHAMPION and self.champion is not None:
+            return self.champion
+        return self.versions[assigned.version]
+
+    def named(self, version: str) -> tuple[LoadedModel, Assignment]:
         """The version that was asked for by name; the draw had no part in it."""
-        return self._named.get(version)
+        return self._named[version]
 
     def _name(self, model: LoadedModel) -> tuple[LoadedModel, Assignment]:
         arm = Arm.CHAMPION if model is self.champion else Arm.CANARY

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Field
 
-_MAX_ID = 256
+MAX_ID = 256
 _LARGEST = 3.4028234663852886e38  # float32
 
 
@@ -32,7 +32,6 @@ class Rows:
         self,
         id: str | None,
         n: int,
-        *,
         flat: list[float] | None = None,
         width: int = 0,
         columns: dict[str, list[Any]] | None = None,
@@ -89,13 +88,15 @@ class Rows:
         starts = range(0, self.n * self.width, self.width)
         return [self.flat[start + i] for start in starts for i in at]
 
-    def value(self, name: str, order: tuple[str, ...]) -> str | None:
+    def value(self, name: str, where: dict[str, int]) -> str | None:
         """A feature of the first row as text, for sticky assignment; None when it is not there."""
         if self.columns is not None:
             column = self.columns.get(name)
             found = column[0] if column else None
-        elif self.flat is not None and name in order and self.width == len(order):
-            found = self.flat[order.index(name)]
+        elif self.flat is not None and name in where and self.width == len(where):
+            found = self.flat[where[name]]
+            if type(found) is float:
+                return repr(found)
         else:
             found = None
         if found is None:
@@ -118,8 +119,8 @@ class Rows:
 
 
 def check_id(id: str | None) -> None:
-    if id is not None and not 0 < len(id) <= _MAX_ID:
-        raise BadInput("unusable id", path="$.id", expected=f"1 to {_MAX_ID} characters")
+    if id is not None and not 0 < len(id) <= MAX_ID:
+        raise BadInput("unusable id", path="$.id", expected=f"1 to {MAX_ID} characters")
 
 
 def check_rows(n: int, max_rows: int, field: str) -> None:

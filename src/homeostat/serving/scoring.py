@@ -63,8 +63,9 @@ def _slice(job: Job, start: int, end: int) -> Scored:
     if not model.plain:
         x = join([inputs])
         x = part(x, start, end)
-    elif isinstance(inputs, list):
-        x = stack([inputs[start * model.width : end * model.width]], model.width)
+    elif isinstance(inputs, list | bytes):
+        width = model.width * (4 if isinstance(inputs, bytes) else 1)
+        x = stack([inputs[start * width : end * width]], model.width)
     else:
         x = stack([part(inputs, start, end)], model.width)
     if isinstance(x, np.ndarray):

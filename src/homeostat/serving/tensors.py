@@ -19,6 +19,7 @@ from homeostat.serving.rows import check_id, check_rows, kind, some
 Array = NDArray[Any]
 _SIDES, _MOST = 32, 2**32
 """Of a tensor: far more than a body can hold, and less than what NumPy cannot describe."""
+_FLOAT = struct.Struct("<f")
 _JSON_TYPES: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,)}
 
 
@@ -81,12 +82,12 @@ class Tensors:
         self._present(tuple(field.name for field in fields), columns)
         return {field.name: fitted(columns[field.name], field) for field in fields}
 
-    def value(self, name: str, order: tuple[str, ...]) -> str | None:
+    def value(self, name: str, where: dict[str, int]) -> str | None:
         """A feature of the first row as text, for sticky assignment; None when it is not there."""
         if tensor := self._by_name.get(name):
             first = tensor.array.flat[0] if tensor.array.size else None
-        elif name in order and self._positional and self._only.array.shape[1] == len(order):
-            first = self._only.array[0, order.index(name)]
+        elif name in where and self._positional and self._only.array.shape[1] == len(where):
+            first = self._only.array[0, where[name]]
         else:
             return None
         return first if isinstance(first, str) or first is None else repr(float(first))
@@ -141,6 +142,39 @@ class Tensors:
                 found=str(list(shape)),
             )
         return numbers(tensor).reshape(self.n)
+
+
+class Packed:
+    """One FP32 tensor [n, d] by position, d > 1, as the bytes that came: nothing is made of them
+    that a batch would not take as they are."""
+
+    __slots__ = ("_name", "_raw", "_width", "id", "n")
+
+    def __init__(self, id: str | None, n: int, name: str, raw: bytes, width: int) -> None:
+        self.id, self.n = id, n
+        self._name, self._raw, self._width = name, raw, width
+
+    def matrix(
+        self, inputs: tuple[str, ...], order: tuple[str, ...]
+    ) -> bytes | NDArray[np.float32]:
+        if inputs == order and self._width == len(order):
+            return self._raw
+        return self._tensors().matrix(inputs, order)
+
+    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, Array]:
+        return self._tensors().typed(fields, order)
+
+    def value(self, name: str, where: dict[str, int]) -> str | None:
+        if name != self._name and name in where and self._width == len(where):
+            return repr(_FLOAT.unpack_from(self._raw, 4 * where[name])[0])
+        return self._tensors().value(name, where)
+
+    def check_names(self, known: frozenset[str]) -> None:
+        """Its columns have no names."""
+
+    def _tensors(self) -> Tensors:
+        array = np.frombuffer(self._raw, "<f4").reshape(self.n, self._width)
+        return Tensors(self.id, [Tensor(self._name, "FP32", array)], self.n)
 
 
 def numbers(tensor: Tensor) -> NDArray[np.float32]:
