@@ -33,10 +33,11 @@ from homeostat.monitoring.column import Numbers, Seen
 from homeostat.monitoring.distances import Floats
 from homeostat.monitoring.model import Evidence
 
-POINTS = 9
-"""Quantiles of the baseline at which shares are bet on."""
+QUANTILES = np.arange(1, 10) / 10 - 1e-12
+"""Of the baseline, at which shares are bet on."""
 STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
 """How far beyond the limit the share is betted to be, as a part of what is left to 1."""
+LEFT = np.log1p(-STAKES)
 REMEMBERED = 8
 """Bets of a feature whose gains are remembered, those that gained most; the others begin anew,
 which can only make false alarms rarer."""
@@ -83,10 +84,10 @@ def wager(base: Column, seen: Seen, min_effect: float, alpha: float) -> Bets | N
     open_ = np.flatnonzero(limit < 1)
     if not open_.size:
         return None
-    p0 = limit[open_, None]
-    p1 = p0 + STAKES * (1 - p0)
-    logs = hits[open_, None] * np.log(p1 / p0)
-    logs = logs + (trials - hits)[open_, None] * np.log((1 - p1) / (1 - p0))
+    odds = (1 / limit[open_] - 1)[:, None]
+    # (1 - p1) / (1 - p0) is what the stake leaves, and p1 / p0 this
+    logs = hits[open_, None] * np.log1p(STAKES * odds)
+    logs += (trials - hits)[open_, None] * LEFT
     numbers = open_[:, None] * STAKES.size + np.arange(STAKES.size)
     return Bets(numbers.ravel(), logs.ravel(), np.full(logs.size, 1 / logs.size))
 
@@ -99,25 +100,20 @@ def _shares(base: Column, seen: Seen) -> tuple[Floats, Floats, Floats]:
         assert isinstance(base, Numeric)
         if not base.n:
             return np.empty(0), np.empty(0), np.empty(0)
-        quantiles = np.arange(1, POINTS + 1) / (POINTS + 1)
-        at = np.searchsorted(base.upto, quantiles - 1e-12)
-        # both sides of a value that many share: a move onto it, and off it
-        share = np.concatenate((base.upto[at], base.below[at], [0.0, 1.0]))
-        outside = (seen.below[0], seen.upto[-1])
-        upto = np.concatenate((seen.upto[at], seen.below[at], outside)).astype(np.float64)
-        share = np.concatenate((share, 1 - share))
-        hits = np.concatenate((upto, seen.n - upto))
-        trials = np.full(share.size, float(seen.n))
+        at = np.searchsorted(base.upto, QUANTILES)
+        # both sides of a value that many share: a move onto it, and off it; beyond the range
+        share = np.concatenate((base.upto[at], base.below[at], (0.0, 1.0, missing)))
+        beyond = (seen.below[0], seen.upto[-1], seen.nulls)
+        hits = np.concatenate((seen.upto[at], seen.below[at], beyond)).astype(np.float64)
     else:
-        share = base.counts / max(1, base.n)
-        share = np.concatenate((share, 1 - share))
-        hits = np.concatenate((seen.counts, seen.n - seen.counts))
-        trials = np.full(share.size, float(seen.n))
-    nulls, total = float(seen.nulls), float(seen.n + seen.nulls)
+        share = np.append(base.counts / max(1, base.n), missing)
+        hits = np.append(seen.counts, seen.nulls)
+    trials = np.full(hits.size, float(seen.n))
+    trials[-1] += seen.nulls
     return (
-        np.concatenate((share, [missing, 1 - missing])),
-        np.concatenate((hits, [nulls, total - nulls])),
-        np.concatenate((trials, [total, total])),
+        np.concatenate((share, 1 - share)),
+        np.concatenate((hits, trials - hits)),
+        np.concatenate((trials, trials)),
     )
 
 
@@ -157,6 +153,8 @@ def weigh(
 def _grown(was: Evidence | None, feature: str, bets: Bets, most: float) -> Evidence:
     """Every bet's (R + 1) e, and their mean."""
     logs = bets.logs
+    if was is None and (highest := float(logs.max())) <= 0:
+        return Evidence(feature, highest)
     if was is not None and was.bets:
         at = {number: i for i, number in enumerate(bets.numbers.tolist())}
         logs = logs.copy()
