@@ -30,7 +30,7 @@ COLUMNS = 30
 REFERENCE = 10_000
 EQUAL_WINDOWS = 20
 """Of a stream, at most, where thresholds are set to equal false alarms."""
-EQUAL_SHIFTS = (0.15, 0.25, 0.5)
+EQUAL_SHIFTS = (0.1, 0.15, 0.25)
 BIG = 10_000_000
 Found = dict[str, Any]
 
@@ -57,8 +57,8 @@ class Plan(NamedTuple):
 
 QUICK = Plan("quick", 0.4, 40.0, (10_000, 100_000), (1, 30, 300), (200, 1_000, 10_000),
              (0.5,), ((1, 1_000), (30, 1_000)), 2.0, 500, 4.0, big=False, limit=300.0)  # fmt: skip
-FULL = Plan("full", 2.0, 240.0, (10_000, 100_000, 1_000_000), (1, 30, 300),
-            (200, 1_000, 10_000, 100_000), (0.3, 0.5, 1.0), ((1, 1_000), (30, 1_000)), 15.0,
+FULL = Plan("full", 1.5, 240.0, (10_000, 100_000, 1_000_000), (1, 30, 300),
+            (200, 1_000, 10_000, 100_000), (0.3, 0.5, 1.0), ((1, 1_000), (30, 1_000)), 12.0,
             3_000, 150.0, big=True, limit=990.0)  # fmt: skip
 
 
@@ -159,7 +159,7 @@ class Worker:
 
     def ask(self, **job: Any) -> Found:
         """The answer; or an error, when it takes far longer than the job's seconds."""
-        patience = min(3 * job["seconds"] + 60, self._of.left())
+        patience = min(5 * job["seconds"] + 60, self._of.left())
         if patience < 1:
             return {"error": "no time left"}
         assert self._process.stdin is not None
@@ -303,7 +303,7 @@ def _equal(of: Run, worker: Worker) -> None:
                "reference": REFERENCE, "seed": 3, "seconds": of.plan.equal_seconds}  # fmt: skip
         if worker.tool == OURS:  # as the others: anything that moves
             job |= {"min_effect": 0.0, "alpha": 0.02}
-        quiet = worker.ask(**job, streams=200)
+        quiet = worker.ask(**job, streams=200, least=110)
         scores = [s for stream in quiet.get("streams", []) for s in stream["scores"]]
         if len(scores) < 100:
             cell["error"] = quiet.get("error", f"only {len(scores)} quiet windows in the time")
@@ -312,7 +312,7 @@ def _equal(of: Run, worker: Worker) -> None:
         cell |= {"quiet": len(scores), "delays": {}}
         for shift in EQUAL_SHIFTS:
             answer = worker.ask(**{**job, "seed": 4, "seconds": of.plan.equal_seconds / 3},
-                                shift=shift, streams=60, limit=limit)  # fmt: skip
+                                shift=shift, streams=60, limit=limit, least=20)  # fmt: skip
             cell["delays"][str(shift)] = [
                 len(s["scores"]) if s["scores"][-1] > limit else EQUAL_WINDOWS
                 for s in answer.get("streams", [])
@@ -327,7 +327,7 @@ def _equal(of: Run, worker: Worker) -> None:
 def _real(of: Run, worker: Worker, streams: dict[str, Path]) -> None:
     for name, path in streams.items():
         of.tell(f"{name}: {worker.tool}")
-        answer = worker.ask(kind="windows", stored=str(path), seconds=of.plan.equal_seconds)
+        answer = worker.ask(kind="windows", stored=str(path), seconds=of.plan.equal_seconds / 2)
         row: Found = {"stream": name, "tool": worker.tool}
         for stream in answer.get("streams", []):
             alarms = stream["alarms"]

@@ -304,12 +304,22 @@ def streams(job: dict[str, Any]) -> Iterator[tuple[np.ndarray, Iterator[np.ndarr
 
 def windows(tool: str, job: dict[str, Any]) -> dict[str, Any]:
     """Per stream the alarms and scores of its windows, until the job's seconds are over; a window
-    that would not fit is not begun."""
+    that would not fit is not begun. least: windows for which four times as long may be taken, if
+    that suffices."""
     found: list[dict[str, Sequence[Any]]] = []
-    deadline = time.perf_counter() + job["seconds"]
-    longest = 0.0
+    start = time.perf_counter()
+    longest, looked, least = 0.0, 0, job.get("least", 0)
+
+    def over() -> bool:
+        spent = time.perf_counter() - start
+        if looked < min(least, 3):
+            return spent > 4 * job["seconds"]
+        if looked < least and spent / looked * least < 4 * job["seconds"]:
+            return False
+        return bool(spent + longest > job["seconds"])
+
     for reference, whole in streams(job):
-        if time.perf_counter() + longest > deadline:
+        if over():
             break
         detector = TOOLS[tool][0](reference, job)
         alarms: list[bool] = []
@@ -317,10 +327,11 @@ def windows(tool: str, job: dict[str, Any]) -> dict[str, Any]:
         what: list[str] = []
         for window in whole:
             began = time.perf_counter()
-            if began + longest > deadline:
+            if over():
                 break
             alarm, score, *of = detector(window)
             longest = max(longest, time.perf_counter() - began)
+            looked += 1
             alarms.append(bool(alarm))
             scores.append(float(score))
             if alarm and not what:
