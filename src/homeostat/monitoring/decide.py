@@ -238,8 +238,9 @@ def _because(state: MonitorState) -> str:
     moved = [m for m in state.moved if m.drifted][:EXPLAIN]
     if found is None:
         return "no feature was seen to move: the relation to the label may have changed"
-    named = ", ".join(f"{m.feature} by {m.effect or m.psi or 0:.2f}" for m in moved)
-    return f"likely {found.sentence}" + (f"; most moved: {named}" if named else "")
+    named = ", ".join(m.sentence for m in moved)
+    how = "by what their movement cost" if any(m.cost is not None for m in moved) else "most moved"
+    return f"likely {found.sentence}" + (f"; {how}: {named}" if named else "")
 
 
 def _drift(state: MonitorState) -> Iterator[MonitorEvent]:

@@ -27,13 +27,20 @@ FAILED_REQUESTS = "errors"
 
 class Moved(msgspec.Struct, frozen=True):
     """A feature (or `score`) in one window. effect: KS distance or total variation; low: its
-    lower bound."""
+    lower bound. cost: how much more the mean squared error of the score would be had only this
+    feature moved (Kitagawa 1955), on the window's final labels; where harm was found."""
 
     feature: str
     effect: float | None
     low: float | None
     psi: float | None
     drifted: bool
+    cost: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        text = f"{self.feature} by {self.effect or self.psi or 0:.2f}"
+        return text if self.cost is None else f"{text} ({self.cost:+.4f} of squared error)"
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,7 +58,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     """One closed window [start, end) of one model's traffic, answered by champion and canary.
 
     version: the champion that it is compared with. rows: requests, errors: those that failed.
-    moved: the most moved features, at most ten. largest_effect: over all of them, of the whole
+    moved: the most moved features, at most ten; where harm was found, those that moved beyond
+    doubt by what they cost, first. largest_effect: over all of them, of the whole
     traffic. alpha: what the window was allowed to spend on false alarms. estimate: what quality
     may be, without labels; it decides nothing. labels: what final labels say of the scores.
     matured_until: the end of the event time that quality and labels are about. evidence: of the

@@ -14,6 +14,7 @@ from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.monitoring.attribution import attribute
 from homeostat.monitoring.baseline import Baseline
 from homeostat.monitoring.column import ColumnDrift
 from homeostat.monitoring.drift import DriftReport, report
@@ -40,6 +41,8 @@ CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
 LABEL, PROPENSITY = "label", "propensity"
 MOST_MOVED = 10
+COSTED = 10_000
+"""Rows of each side that the cost of movements is estimated on, at most."""
 
 
 def windows_due(
@@ -79,7 +82,7 @@ class Reference(msgspec.Struct, frozen=True):
     same, binned for profiles, and of each declared slice. quality: the declared metric on the test
     set, with its interval; None where no quality is declared. estimator: of that metric without
     labels, where that is declared. meaning: what scores say of the label, where quality is
-    declared."""
+    declared. tested: test rows with score and label, to say what movements cost."""
 
     features: tuple[str, ...]
     baseline: Baseline
@@ -87,6 +90,7 @@ class Reference(msgspec.Struct, frozen=True):
     quality: Estimate | None
     estimator: Estimator | None = None
     meaning: Meaning | None = None
+    tested: pl.DataFrame | None = None
 
     @classmethod
     def build(
@@ -130,7 +134,9 @@ class Reference(msgspec.Struct, frozen=True):
                 confidence=1 - nominal(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
-        return cls(tuple(features), baseline, watched, quality, estimator, meaning)
+        kept = tested.select(pl.col(features).cast(pl.Float32), SCORE, LABEL)
+        kept = kept.sample(min(kept.height, COSTED), seed=0)
+        return cls(tuple(features), baseline, watched, quality, estimator, meaning, kept)
 
 
 def observe(
@@ -181,6 +187,12 @@ def observe(
     # a slice of few rows is far from its baseline in any window: it dates no change
     plain = [*inputs, *(c for c in columns if c.column == SCORE)]
     quality, harm = _quality(matured, reference, spec, version, threshold, k, on_quality)
+    ranked = found.ranked()
+    moved = tuple(_moved(c) for c in ranked[:MOST_MOVED])
+    if (quality is not None and quality.failed) or (harm is not None and harm.shown):
+        drifting = [_moved(c) for c in ranked if c.drifted]
+        costly = _costly(drifting, matured, reference, version)
+        moved = (*costly, *(m for m in moved if not m.drifted))[:MOST_MOVED]
     return WindowObserved(
         start,
         end,
@@ -191,7 +203,7 @@ def observe(
         data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=on_data),
         quality,
         harm,
-        tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
+        moved,
         max((c.effect for c in plain if c.effect is not None), default=None),
         levels.sum(spec),
         _estimated(rows, matured, reference, version),
@@ -230,6 +242,25 @@ def _drift_verdict(found: DriftReport, rows: int, down: str) -> Verdict:
 
 def _moved(column: ColumnDrift) -> Moved:
     return Moved(column.column, column.effect, column.low, column.psi, column.drifted)
+
+
+def _costly(
+    moved: Sequence[Moved], matured: pl.DataFrame | None, reference: Reference, version: str
+) -> list[Moved]:
+    """What the movement of each feature cost on the final labels, the costliest first."""
+    features, before = reference.features, reference.tested
+    names = [m.feature for m in moved if m.feature in features]
+    if matured is None or before is None or "features" not in matured.columns or not names:
+        return list(moved)
+    own = (pl.col("version") == version) & (pl.col("features").list.len() == len(features))
+    rows = matured.filter(own & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null())
+    rows = rows.sample(min(rows.height, COSTED), seed=0)
+    after = pl.DataFrame(_matrix(rows, len(features)), schema=list(features), orient="row")
+    after = after.with_columns(rows[SCORE], rows[LABEL])
+    found = attribute(before, after, names, SCORE, LABEL)
+    costs = {p.column: p.moved for p in found.parts}
+    told = [msgspec.structs.replace(m, cost=costs.get(m.feature)) for m in moved]
+    return sorted(told, key=lambda m: -(costs.get(m.feature, -np.inf)))
 
 
 def _quality(
