@@ -153,8 +153,8 @@ class Monitor:
     def __init__(self, reference: Table, job: dict[str, Any]) -> None:
         import polars as pl
 
-        from homeostat.monitoring.baseline import Baseline
-        from homeostat.monitoring.profiles import Scheme
+        from homeostat.monitoring.drift.baseline import Baseline
+        from homeostat.monitoring.profiles.profile import Scheme
         from homeostat.monitoring.spec import Drift
 
         self.names = job.get("columns") or names(reference.shape[1])
@@ -164,15 +164,15 @@ class Monitor:
         self.evidence: tuple[Any, ...] = ()
 
     def profile(self, window: Table) -> Any:
-        from homeostat.monitoring.profiles import profile
+        from homeostat.monitoring.profiles.profile import profile
 
         values = {name: window[:, i] for i, name in enumerate(self.names)}
         return profile(self.scheme, values, np.arange(len(window), dtype=np.uint64))[0]
 
     def look(self, profile: Any) -> Answer:
         """What `watch` decides by, without the figures that it tells people."""
-        from homeostat.monitoring.profiles import look
-        from homeostat.monitoring.watch import gathered
+        from homeostat.monitoring.drift.watch import gathered
+        from homeostat.monitoring.profiles.profile import look
 
         pairs = {base.name: (base, seen) for base, seen in look(self.scheme, profile)}
         self.evidence = gathered(pairs, self.spec, self.alpha, self.evidence, {})
@@ -194,7 +194,7 @@ def simulate(tool: str, job: dict[str, Any]) -> dict[str, Any]:
     import msgspec
     from scipy.special import ndtr
 
-    from homeostat.monitoring.profiles import SAMPLE
+    from homeostat.monitoring.profiles.profile import SAMPLE
 
     found: list[dict[str, Sequence[Any]]] = []
     left, deadline = job["count"], time.perf_counter() + job["seconds"]
@@ -227,13 +227,13 @@ def simulate(tool: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def homeostat_files(before: str, after: str) -> None:
-    from homeostat.monitoring.report import drift
+    from homeostat.monitoring.report.report import drift
 
     drift(before, after, joint=False)
 
 
 def homeostat_joint_files(before: str, after: str) -> None:
-    from homeostat.monitoring.report import drift
+    from homeostat.monitoring.report.report import drift
 
     drift(before, after)
 

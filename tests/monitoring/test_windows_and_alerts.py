@@ -15,8 +15,8 @@ from homeostat.core.events import Recorded, decode, encode
 from homeostat.core.metrics import Estimate
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.budget import MOST, alpha_per_window, looks_per_month
-from homeostat.monitoring.decide import data_broken, decide, drifted, harmed
+from homeostat.monitoring.alerts.decide import data_broken, decide, drifted, harmed
+from homeostat.monitoring.calibration.budget import MOST, alpha_per_window, looks_per_month
 from homeostat.monitoring.model import (
     UNION,
     AlertNotified,
@@ -26,7 +26,7 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.quality import Harm, judge, live_quality
+from homeostat.monitoring.quality.live import Harm, judge, live_quality
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference, observe, windows_due
 

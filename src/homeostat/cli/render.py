@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from homeostat.control.pipeline import PipelineResult
     from homeostat.control.status import RolloutView, Status
     from homeostat.definition import Mistake, Report
-    from homeostat.monitoring.drift import DriftReport
+    from homeostat.monitoring.drift.compare import DriftReport
 
 _MARKS = {
     Outcome.PASS: ("pass", "green"),

@@ -10,7 +10,7 @@ from homeostat.control.model import LoopEvent
 from homeostat.control.platform import Platform
 from homeostat.core.errors import HomeostatError, NotFound
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.profiles.traffic import SCORE
 from homeostat.monitoring.window import LABEL
 from homeostat.rollout.decide import decide
 from homeostat.rollout.evidence import measure

@@ -12,10 +12,10 @@ from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.certificate import Calibrated
-from homeostat.monitoring.decide import cause, changed_at, drifted, silence
-from homeostat.monitoring.estimate.model import Estimated
+from homeostat.monitoring.alerts.decide import cause, changed_at, drifted, silence
+from homeostat.monitoring.calibration.certificate import Calibrated
 from homeostat.monitoring.model import Alert, MonitorState, Moved, Silenced
+from homeostat.monitoring.quality.estimate.model import Estimated
 from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
 from homeostat.rollout.spec import RolloutSpec

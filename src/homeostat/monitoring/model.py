@@ -9,10 +9,10 @@ import msgspec
 from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.certificate import Calibrated
-from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.outcomes import Outcomes
-from homeostat.monitoring.quality import Harm
+from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.quality.estimate.model import Estimated
+from homeostat.monitoring.quality.live import Harm
+from homeostat.monitoring.quality.outcomes import Outcomes
 
 KEPT = 200
 """Windows whose figures the state keeps."""
@@ -44,9 +44,9 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """That one feature has moved, after a window (`monitoring.betting`). log: natural logarithm of
-    its evidence. bets: those that have gained most so far, each with the logarithm of its gain.
-    named: it has been called drifted, and that is not over."""
+    """That one feature has moved, after a window (`monitoring.drift.betting`). log: natural
+    logarithm of its evidence. bets: those that have gained most so far, each with the logarithm
+    of its gain. named: it has been called drifted, and that is not over."""
 
     feature: str
     log: float

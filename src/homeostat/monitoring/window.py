@@ -14,19 +14,14 @@ from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.attribution import attribute
-from homeostat.monitoring.baseline import Baseline
-from homeostat.monitoring.column import ColumnDrift
-from homeostat.monitoring.drift import DriftReport, report
-from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.estimate.service import Estimator, Rows
-from homeostat.monitoring.health import data_quality
-from homeostat.monitoring.levels import MONITORS, Levels, nominal
+from homeostat.monitoring.calibration.levels import MONITORS, Levels, nominal
+from homeostat.monitoring.drift.attribution import attribute
+from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.drift.column import ColumnDrift
+from homeostat.monitoring.drift.compare import DriftReport, report
+from homeostat.monitoring.drift.watch import watch
 from homeostat.monitoring.model import CONTROLLER, WORKERS, Evidence, Moved, WindowObserved
-from homeostat.monitoring.outcomes import Meaning, Outcomes
-from homeostat.monitoring.quality import Harm, judge
-from homeostat.monitoring.spec import MonitoringSpec, Quality
-from homeostat.monitoring.traffic import (
+from homeostat.monitoring.profiles.traffic import (
     SCORE,
     WHOLE,
     Traffic,
@@ -35,7 +30,12 @@ from homeostat.monitoring.traffic import (
     scored,
     together,
 )
-from homeostat.monitoring.watch import watch
+from homeostat.monitoring.quality.estimate.model import Estimated
+from homeostat.monitoring.quality.estimate.service import Estimator, Rows
+from homeostat.monitoring.quality.health import data_quality
+from homeostat.monitoring.quality.live import Harm, judge
+from homeostat.monitoring.quality.outcomes import Meaning, Outcomes
+from homeostat.monitoring.spec import MonitoringSpec, Quality
 
 CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
