@@ -20,7 +20,7 @@ from homeostat.monitoring.profiles.traffic import Traffic, Watched, grain, profi
 
 WEEK = timedelta(days=7)
 MOST_WEEKS = 8
-"""What `monitoring.drift.compare.weeks` may be at most."""
+"""What `monitoring.drift.weeks` may be at most."""
 SLICE, OF = "slice", "of"
 
 

@@ -116,7 +116,7 @@ def triggers(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
         yield Mistake(
             where,
             "`quality` may start a retraining, but live quality is not monitored",
-            remedy="add `monitoring.quality.live`, such as `{metric: auc, min: 0.8}`",
+            remedy="add `monitoring.quality`, such as `{metric: auc, min: 0.8}`",
             touches=(("monitoring", "quality"),),
         )
     for i, trigger in enumerate(spec.on):
@@ -189,7 +189,7 @@ def _warn_quality(project: Project, given: Collection[Where]) -> Iterator[Mistak
                 ("monitoring", "quality"),
                 "live quality is not monitored, so harm is never seen and nothing but a schedule "
                 "starts a retraining",
-                remedy="add `monitoring.quality.live`, such as `{metric: auc, min: 0.8}`",
+                remedy="add `monitoring.quality`, such as `{metric: auc, min: 0.8}`",
             )
         return
     if quality.min is None and quality.max is None and quality.tolerance is None:
