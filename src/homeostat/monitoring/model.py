@@ -65,7 +65,8 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     matured_until: the end of the event time that quality and labels are about. evidence: of the
     features that may have moved, over the windows so far. down: of a window without a request,
     what was not running: the `controller` (nobody was there to say whether workers were), the
-    `workers`; empty: both were, and nobody asked."""
+    `workers`; empty: both were, and nobody asked. joint: of all features together, where that is
+    declared; where it fails, `drift` fails too."""
 
     start: datetime
     end: datetime
@@ -84,11 +85,13 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     matured_until: datetime | None = None
     evidence: tuple[Evidence, ...] = ()
     down: str = ""
+    joint: Verdict | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Harm first."""
-        return tuple(v for v in (self.quality, self.drift, self.data) if v is not None)
+        found = (self.quality, self.drift, self.joint, self.data)
+        return tuple(v for v in found if v is not None)
 
     @property
     def quiet(self) -> bool:

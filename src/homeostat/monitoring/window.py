@@ -19,6 +19,7 @@ from homeostat.monitoring.drift.attribution import attribute
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.column import ColumnDrift
 from homeostat.monitoring.drift.compare import DriftReport, report
+from homeostat.monitoring.drift.together import SHARE, Together
 from homeostat.monitoring.drift.watch import watch
 from homeostat.monitoring.model import CONTROLLER, WORKERS, Evidence, Moved, WindowObserved
 from homeostat.monitoring.profiles.traffic import (
@@ -81,8 +82,9 @@ class Reference(msgspec.Struct, frozen=True):
     period (a test period alone may be a Sunday), and of the score, over the test set. watched: the
     same, binned for profiles, and of each declared slice. quality: the declared metric on the test
     set, with its interval; None where no quality is declared. estimator: of that metric without
-    labels, where that is declared. meaning: what scores say of the label, where quality is
-    declared. tested: test rows with score and label, to say what movements cost."""
+    labels, where that is declared. together: all features, where that is declared. meaning: what
+    scores say of the label, where quality is declared. tested: test rows with
+    score and label, to say what movements cost."""
 
     features: tuple[str, ...]
     baseline: Baseline
@@ -91,6 +93,7 @@ class Reference(msgspec.Struct, frozen=True):
     estimator: Estimator | None = None
     meaning: Meaning | None = None
     tested: pl.DataFrame | None = None
+    together: Together | None = None
 
     @classmethod
     def build(
@@ -136,7 +139,11 @@ class Reference(msgspec.Struct, frozen=True):
             )[spec.quality.metric]
         kept = tested.select(pl.col(features).cast(pl.Float32), SCORE, LABEL)
         kept = kept.sample(min(kept.height, COSTED), seed=0)
-        return cls(tuple(features), baseline, watched, quality, estimator, meaning, kept)
+        together = None
+        if spec.drift.joint:
+            together = Together.learn(inputs.select(features).to_numpy())
+        made = (quality, estimator, meaning, kept, together)
+        return cls(tuple(features), baseline, watched, *made)
 
 
 def observe(
@@ -181,8 +188,15 @@ def observe(
         parts = profiles(rows, reference.watched, version, start, end - start, 1)
         traffic = together(reference.watched, [parts])
     whole = traffic[WHOLE]
+    joint: Verdict | None = None
+    more: tuple[Evidence, ...] = ()
+    if reference.together is not None:
+        sample = whole.sample[:, : len(reference.features)]
+        joint, more = reference.together.look(sample, spec.drift, alpha * SHARE, before)
+        alpha *= 1 - SHARE
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
     found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)
+    drift = with_joint(_drift_verdict(found, whole.rows, down), joint)
     inputs = [c for c in columns if c.column in reference.features]
     # a slice of few rows is far from its baseline in any window: it dates no change
     plain = [*inputs, *(c for c in columns if c.column == SCORE)]
@@ -199,7 +213,7 @@ def observe(
         version,
         whole.rows,
         whole.errors,
-        _drift_verdict(found, whole.rows, down),
+        drift,
         data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=on_data),
         quality,
         harm,
@@ -209,8 +223,9 @@ def observe(
         _estimated(rows, matured, reference, version),
         _outcomes(matured, reference, version, on_quality),
         matured_until,
-        evidence,
+        (*evidence, *more),
         "" if whole.rows else down,
+        joint,
     )
 
 
@@ -238,6 +253,16 @@ def _drift_verdict(found: DriftReport, rows: int, down: str) -> Verdict:
         return Verdict("drift", Outcome.INCONCLUSIVE, SILENT[down], n=0)
     failed = [part for part in found.verdict.parts if part.failed]
     return msgspec.structs.replace(found.verdict, parts=tuple(failed[:MOST_MOVED]))
+
+
+def with_joint(drift: Verdict, joint: Verdict | None) -> Verdict:
+    """The columns' verdict, or what was found beside them."""
+    if joint is None or not joint.failed:
+        return drift
+    said = f"{drift.sentence}; {joint.sentence}" if drift.failed else joint.sentence
+    return msgspec.structs.replace(
+        drift, outcome=Outcome.FAIL, sentence=said, parts=(*drift.parts, joint)
+    )
 
 
 def _moved(column: ColumnDrift) -> Moved:

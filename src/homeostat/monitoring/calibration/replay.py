@@ -32,6 +32,7 @@ from homeostat.monitoring.calibration.levels import MONITORS, Levels, Monitor, n
 from homeostat.monitoring.drift.baseline import Column
 from homeostat.monitoring.drift.column import MIN_ROWS, ColumnDrift, Numbers, Seen
 from homeostat.monitoring.drift.compare import report
+from homeostat.monitoring.drift.together import SHARE, Together
 from homeostat.monitoring.drift.watch import gathered, paired, watch
 from homeostat.monitoring.model import (
     AlertRaised,
@@ -45,7 +46,7 @@ from homeostat.monitoring.profiles.traffic import SCORE, WHOLE, Traffic
 from homeostat.monitoring.quality.health import data_quality
 from homeostat.monitoring.quality.live import Harm, judge
 from homeostat.monitoring.spec import MonitoringSpec
-from homeostat.monitoring.window import Reference, quality_since
+from homeostat.monitoring.window import Reference, quality_since, with_joint
 
 Features = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -368,6 +369,12 @@ class Replay:
         """As `observe` would tell it, as far as alerts depend on it."""
         setting, spec = self.setting, self.setting.spec
         alpha, on_data, on_quality = (levels.of(m, spec) for m in MONITORS)
+        joint: Verdict | None = None
+        more: tuple[Evidence, ...] = ()
+        together = setting.reference.together
+        if together is not None:
+            joint, more = self._together(together, past[-1][1], alpha * SHARE, before)
+            alpha *= 1 - SHARE
         pairs, judged = paired(self.watched, traffic, spec.drift), {}
         if spec.drift.tests == "auto" and setting.rows >= MIN_ROWS:
             evidence = gathered(pairs, spec.drift, alpha, before, {})
@@ -388,12 +395,20 @@ class Replay:
             setting.version,
             setting.rows,
             0,
-            drift,
+            with_joint(drift, joint),
             data,
             quality,
             harm,
-            evidence=evidence,
+            evidence=(*evidence, *more),
         )
+
+    def _together(
+        self, together: Together, rows: Rows, alpha: float, before: Sequence[Evidence]
+    ) -> tuple[Verdict, tuple[Evidence, ...]]:
+        """A profile keeps a sample of a window's rows; here they are as good as any others."""
+        n = rows.score.size
+        sample = rows.features[np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.intp)]
+        return together.look(sample, self.setting.spec.drift, alpha, before)
 
     def _quality(
         self, past: Sequence[tuple[datetime, Rows]], end: datetime, alpha: float
