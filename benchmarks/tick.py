@@ -1,10 +1,10 @@
 """What one turn of the loop costs with many models in rollout at once.
 
-    python benchmarks/tick.py [--models 100] [--requests 600] [--ticks 5]
+    python benchmarks/tick.py [--models 100] [--requests 600] [--ticks 5] [--old 1000000]
 
 Each model has its own champion, candidate, log, labels and controller; stores are in memory, so
-this is the controller's own cost. The whole tick is split: with its evidence, and without (the
-state, the decisions and bringing the world in line, on evidence that is given).
+this is the controller's own cost: when nothing came in, when something did, and on verdicts that
+are given (the state, the decisions and bringing the world in line). Then one rollout that is old.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from homeostat.control import judge
+from homeostat.control.evidence import Following
 from homeostat.core.duration import Duration
 from homeostat.rollout.spec import Guards, QualityGuard, RolloutSpec
 from homeostat.testing.simulate.models import GOOD, Skill
@@ -61,19 +61,27 @@ def measured(worlds: list[World], ticks: int, before: Callable[[World], None]) -
 
 
 @contextmanager
-def evidence_given(worlds: list[World]) -> Iterator[None]:
-    """Ticks take the evidence that there is now, instead of computing it."""
-    real, known = judge.evidence, {}
-    for world in worlds:
-        controller = world.controllers[0].controller
-        rollout = controller.state().live_rollout
-        assert rollout is not None
-        known[id(controller.platform)] = real(controller.platform, rollout, world.clock.at)
-    judge.evidence = lambda platform, rollout, now: known[id(platform)]
+def evidence_given() -> Iterator[None]:
+    """Ticks take the verdicts that there were, instead of looking for anything new."""
+    real = Following.evidence
+    Following.evidence = lambda self, rollout, now: self._verdicts  # type: ignore[method-assign]
     try:
         yield
     finally:
-        judge.evidence = real
+        Following.evidence = real  # type: ignore[method-assign]
+
+
+def more(world: World) -> None:
+    """20 requests, and the labels of those before."""
+    world.volume = 20
+    world.traffic()
+    world.deliver_labels()
+    world.pass_time()
+
+
+def forget(world: World) -> None:
+    """The controller is another process."""
+    world.controllers[0]._start()
 
 
 def main() -> None:
@@ -81,27 +89,29 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--requests", type=int, default=600)
     parser.add_argument("--ticks", type=int, default=5)
+    parser.add_argument("--old", type=int, default=1_000_000, help="requests of one old rollout")
     args = parser.parse_args()
     worlds = [in_rollout(seed, args.requests) for seed in range(args.models)]
     whole = measured(worlds, args.ticks, lambda world: None)
 
-    def more(world: World) -> None:
-        world.volume = 20
-        world.traffic()
-        world.deliver_labels()
-        world.pass_time()
-
     busy = measured(worlds, args.ticks, more)
-    with evidence_given(worlds):
+    with evidence_given():
         bare = measured(worlds, args.ticks, lambda world: None)
+    del worlds
+    old = in_rollout(0, args.old)
+    first = measured([old], 1, forget)
+    grown = measured([old], args.ticks, more)
     print(f"| a tick of {args.models} models in rollout, {args.requests} requests each | ms |")
     print("| --- | ---: |")
     for name, taken in (
         ("nothing new", whole),
         ("20 new requests and labels each", busy),
+        ("the same, one model of them", [t / args.models for t in busy]),
         ("evidence given: the control alone", bare),
+        (f"one model with {args.old:,} requests, 20 new", grown),
+        ("the same, by a controller without a memory", first),
     ):
-        print(f"| {name} | {statistics.median(taken):.0f} |")
+        print(f"| {name} | {statistics.median(taken):.3g} |")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_slices_without_harm_let_it_pass() -> None:
 
 
 def test_a_column_that_is_not_logged_is_an_error_and_no_pass() -> None:
-    seen = msgspec.structs.replace(see(*traffic(500)))
+    seen = see(*traffic(500))
     for guards in (Guards(quality=QualityGuard(by="age")), Guards(bias=BiasGuard("age"))):
         verdict = only(guards, seen)
         assert verdict.outcome is Outcome.ERROR
@@ -464,12 +464,9 @@ def test_neighbours_are_one_block_in_whatever_order_their_labels_come() -> None:
     log, labels = traffic(12_000, apart=0.25, skill=3.0, garbled=0.1, labelled=0.2)
     late = np.random.default_rng(8).permutation(labels.height).tolist()
     mixed = labels.with_columns(known=pl.col("known").gather(late) + timedelta(hours=1))
-    every = see(log, labels).pairs
     bounds = sequences.Bounds(0.0, -9.0, 9.0, 2400)
     found = [
-        narrowed("brier", seen, every, seen.paired, Duration(seconds=1), bounds, Alpha(0.05, 0.05))[
-            0
-        ]
+        narrowed("brier", seen, Duration(seconds=1), bounds, Alpha(0.05, 0.05))[0]
         for seen in (see(log, labels), see(log, mixed))
     ]
     assert (found[0].low, found[0].high) == pytest.approx((found[1].low, found[1].high))

@@ -57,7 +57,7 @@ def pass_without_data(patch: pytest.MonkeyPatch) -> None:
         names = plan.guards.names()
         return tuple(Verdict(name, Outcome.PASS, "all is well") for name in names)
 
-    patch.setattr("homeostat.control.judge.measure", measure)
+    patch.setattr("homeostat.control.evidence.measure", measure)
 
 
 def keep_the_candidate_after_a_rollback(patch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from homeostat.control.judge import verdicts
+from homeostat.control.evidence import verdicts
 from homeostat.control.model import CandidateDropped, ChampionChanged, LoopEvent
 from homeostat.control.platform import Platform
 from homeostat.core.errors import HomeostatError

@@ -13,6 +13,7 @@ from datetime import datetime
 import msgspec
 
 from homeostat.control import gather, judge, policy
+from homeostat.control.evidence import Evidence, Following
 from homeostat.control.gauges import Labels, gauges
 from homeostat.control.model import (
     BY_HAND,
@@ -31,10 +32,10 @@ from homeostat.core.errors import Conflict, HomeostatError
 from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
 from homeostat.core.ports import Notice
 from homeostat.core.version import Version
-from homeostat.monitoring.alerts.decide import decide as decide_alerts
-from homeostat.monitoring.alerts.decide import escalations, heartbeat, notices
+from homeostat.monitoring.decide import decide as decide_alerts
+from homeostat.monitoring.decide import escalations, heartbeat, notices
 from homeostat.monitoring.model import AlertNotified, WindowObserved
-from homeostat.monitoring.profiles.traffic import SCORE
+from homeostat.monitoring.traffic import SCORE
 from homeostat.monitoring.window import CATCH_UP, LABEL, Reference
 from homeostat.rollout.model import Promoted
 
@@ -76,7 +77,8 @@ class Controller:
         self._labels: tuple[datetime, Labels] | None = None
         self._pruned: datetime | None = None
         self._looking_since: datetime | None = None
-        self._evidence: tuple[str, judge.Evidence] | None = None  # of the rollout with this id
+        self._following = Following(platform)
+        self._evidence: tuple[str, Evidence] | None = None  # of the rollout with this id
 
     def state(self) -> State:
         """Everything that was decided up to now."""
@@ -181,7 +183,7 @@ class Controller:
         if rollout is None:
             return
         try:
-            found = judge.evidence(self.platform, rollout, draft.at)
+            found = self._following.evidence(rollout, draft.at)
             self._evidence = rollout.id, found
             events = judge.judge(self.platform, rollout, found, draft.at)
         except HomeostatError as error:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -49,6 +50,147 @@ class Bounds(msgspec.Struct, frozen=True):
 NOTHING = Bounds(math.nan, -math.inf, math.inf, 0)
 
 
+class Mean:
+    """Bounds of the mean of observations, each within `support`, that are added at their end.
+
+    alpha: (of low, of high). Assumes that, given the past, each observation has the same mean; the
+    asymptotic part also that averages become normal. Half of alpha is spent on the exact bound
+    (before the switch) and half on the asymptotic one (after it). Added in parts or at once comes
+    to the same, and what a bound costs after the switch does not depend on how many there are.
+    """
+
+    def __init__(self, support: tuple[float, float], alpha: tuple[float, float]) -> None:
+        self._support, self._alpha = support, alpha
+        self._n = self._labelled = self._positive = 0
+        self._centre = 0.0
+        self._parts: list[tuple[Array, Array]] = []  # sums and weights of blocks, to bet on
+        self._levels = [_Level()]
+
+    def add(
+        self,
+        x: Array,
+        *,
+        label: Array | None = None,
+        weight: Array | None = None,
+        block: NDArray[np.int64] | None = None,
+    ) -> Mean:
+        """label (n, 0/1): makes the switch wait for enough of both classes: a run of easy
+        negatives looks deceptively free of variance. weight (n, positive): how many requests each
+        stands for (one over the chance of its label to become known). block (n, ascending):
+        neighbours with the same number are one observation, so that they may depend on each other:
+        bets are laid on the means of blocks, and the variance is that of a ratio of their sums (as
+        of clusters). No block may go on in a later call. Blocks that are seen to depend on each
+        other all the same are put together (`merged`)."""
+        if not len(x):
+            return self
+        if label is not None:
+            self._labelled += len(label)
+            self._positive += int((label > 0.5).sum())
+        s, w = in_blocks(x, weight, block)
+        if not self._n:
+            self._centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
+        self._n += len(x)
+        self._parts.append((s, w))
+        d, k = s - self._centre * w, 0
+        while len(d):
+            if k == len(self._levels):
+                self._levels.append(_Level())
+            d, w = self._levels[k].add(d, w)
+            k += 1
+        return self
+
+    def bounds(self) -> Bounds:
+        if not self._n:
+            return NOTHING
+        (low, high), alpha = self._support, (self._alpha[0] / 2, self._alpha[1] / 2)
+        k = self._merges()
+        level = self._levels[k]
+        point = self._centre + level.mean
+        second, fourth = level.moments()
+        classes = (self._positive, self._labelled - self._positive) if self._labelled else None
+        if enough(level.n, second, fourth, classes):
+            spread = math.sqrt(second)
+            return Bounds(
+                point,
+                max(low, point - spread * float(width(level.n, alpha[0]))),
+                min(high, point + spread * float(width(level.n, alpha[1]))),
+                self._n,
+            )
+        sums, weights = self._merged(k)
+        unit = (sums / weights - low) / (high - low)
+        size = weights / np.maximum.accumulate(weights)
+        # where blocks differ in size the mean of all may lie outside what bets on theirs reject
+        lower = min(low + (high - low) * _betting_low(unit, alpha[0], size), point)
+        upper = max(high - (high - low) * _betting_low(1.0 - unit, alpha[1], size), point)
+        return Bounds(point, lower, upper, self._n)
+
+    def _merges(self) -> int:
+        """How often neighbouring blocks are put together, as `merged` does."""
+        k = 0
+        while self._levels[k].n >= 2 * LEAST_PAIRS:
+            one, both = (level.second(self._levels[k].mean) for level in self._levels[k : k + 2])
+            if both <= 2 * (1 + DEPENDENT) * one or one <= 1e-18:
+                break
+            k += 1
+        return k
+
+    def _merged(self, k: int) -> tuple[Array, Array]:
+        if len(self._parts) > 1:
+            s, w = (np.concatenate(v) for v in zip(*self._parts, strict=True))
+            self._parts = [(s, w)]
+        s, w = self._parts[0]
+        for _ in range(k):
+            s, w = _paired(s), _paired(w)
+        return s, w
+
+
+class _Level:
+    """Sums of powers of blocks of one size; the last block may wait for its neighbour, to be one
+    block of the next level with it. d: each block's sum less the centre; w: its weight."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._sums = np.zeros(10)
+        self._left: tuple[Array, Array] | None = None
+
+    def add(self, d: Array, w: Array) -> tuple[Array, Array]:
+        """-> the blocks of the next level that are whole now."""
+        self.n += len(d)
+        d2, w2, dw = d * d, w * w, d * w
+        self._sums += [
+            *(float(v.sum()) for v in (d, w, d2, dw, w2)),
+            *(float(a @ b) for a, b in ((d2, d2), (d2, dw), (d2, w2), (dw, w2), (w2, w2))),
+        ]
+        if self._left is not None:
+            d, w = np.concatenate((self._left[0], d)), np.concatenate((self._left[1], w))
+        odd = len(d) % 2
+        self._left = (d[-1:], w[-1:]) if odd else None
+        return _paired(d), _paired(w)
+
+    @property
+    def mean(self) -> float:
+        """By weight, less the centre."""
+        return float(self._sums[0] / self._sums[1])
+
+    def second(self, p: float) -> float:
+        """The mean square of what blocks are more than their weight lets expect at a mean p."""
+        _, _, d2, dw, w2, *_ = self._sums.tolist()
+        return float(max((d2 - 2 * p * dw + p**2 * w2) / self.n, 0.0))
+
+    def moments(self) -> tuple[float, float]:
+        """The second and the fourth of the same at the own mean, of blocks of mean weight."""
+        p, each = self.mean, float(self._sums[1]) / self.n
+        *_, d4, d3w, d2w2, dw3, w4 = self._sums.tolist()
+        second = self.second(p) / each**2
+        fourth = d4 - 4 * p * d3w + 6 * p**2 * d2w2 - 4 * p**3 * dw3 + p**4 * w4
+        return second, max(fourth / self.n / each**4, second**2)
+
+
+def _paired(v: Array) -> Array:
+    """Sums of neighbours; one that is left over is left out."""
+    return np.asarray(v[: len(v) // 2 * 2].reshape(-1, 2).sum(axis=1))
+
+
 def mean(
     x: Array,
     support: tuple[float, float],
@@ -58,40 +200,8 @@ def mean(
     weight: Array | None = None,
     block: NDArray[np.int64] | None = None,
 ) -> Bounds:
-    """Bounds of the mean of x (n), each within `support`; alpha: (of low, of high).
-
-    Assumes that, given the past, each observation has the same mean; the asymptotic part also
-    that averages become normal. `label` (n, 0/1) makes the switch wait for enough of both
-    classes: a run of easy negatives looks deceptively free of variance. Half of alpha is spent
-    on the exact bound (before the switch) and half on the asymptotic one (after it).
-    weight (n, positive): how many requests each stands for (one over the chance of its label to
-    become known). block (n, ascending): neighbours with the same number are one observation, so
-    that they may depend on each other: bets are laid on the means of blocks, and the variance is
-    that of a ratio of their sums (as of clusters). Blocks that are seen to depend on each other all
-    the same are put together (`merged`).
-    """
-    n = len(x)
-    if n == 0:
-        return NOTHING
-    low, high = support
-    s, w = merged(*in_blocks(x, weight, block))
-    point = float(s.sum() / w.sum())
-    half = (alpha[0] / 2, alpha[1] / 2)
-    residual = (s - point * w) / w.mean()
-    if is_ready(residual, label):
-        spread = math.sqrt(float(np.mean(residual**2)))
-        return Bounds(
-            point,
-            max(low, point - spread * float(width(len(s), half[0]))),
-            min(high, point + spread * float(width(len(s), half[1]))),
-            n,
-        )
-    unit = (s / w - low) / (high - low)
-    size = w / np.maximum.accumulate(w)
-    # where blocks differ in size the mean of all may lie outside what bets on their means reject
-    lower = min(low + (high - low) * _betting_low(unit, half[0], size), point)
-    upper = max(high - (high - low) * _betting_low(1.0 - unit, half[1], size), point)
-    return Bounds(point, lower, upper, n)
+    """`Mean` of all of x (n) at once."""
+    return Mean(support, alpha).add(x, label=label, weight=weight, block=block).bounds()
 
 
 def in_blocks(
@@ -114,25 +224,27 @@ def merged(s: Array, w: Array) -> tuple[Array, Array]:
     """
     while len(s) >= 2 * LEAST_PAIRS:
         residual = s - s.sum() / w.sum() * w
-        even = len(s) // 2 * 2
-        pairs = residual[:even].reshape(-1, 2).sum(axis=1)
+        pairs = _paired(residual)
         one, both = float(np.mean(residual**2)), float(np.mean(pairs**2))
         if both <= 2 * (1 + DEPENDENT) * one or one <= 1e-18:
             break
-        s, w = (v[:even].reshape(-1, 2).sum(axis=1) for v in (s, w))
+        s, w = _paired(s), _paired(w)
     return s, w
 
 
 def is_ready(residual: Array, label: Array | None) -> bool:
     """Whether the asymptotic bound may be used now; `ready` says it of every moment."""
-    n = len(residual)
     second, fourth = float(np.mean(residual**2)), float(np.mean(residual**4))
+    positives = None if label is None else int((label > 0.5).sum())
+    classes = None if label is None or positives is None else (positives, len(label) - positives)
+    return enough(len(residual), second, fourth, classes)
+
+
+def enough(n: int, second: float, fourth: float, classes: tuple[int, int] | None) -> bool:
+    """The same of n residuals with these moments, and that many labels of each class."""
     if n < 4 * BURN_IN or second <= 1e-18 or n * second**2 < BURN_IN * fourth:
         return False
-    if label is None:
-        return True
-    positives = int((label > 0.5).sum())
-    return min(positives, len(label) - positives) >= BURN_IN
+    return classes is None or min(classes) >= BURN_IN
 
 
 def log_wealth(unit: Array, m: float, alpha: float) -> Array:
@@ -179,7 +291,37 @@ def rate(n: int, k: int, *, alpha: tuple[float, float]) -> Bounds:
     return Bounds(k / n, low, high, n)
 
 
-def quantile(sorted_x: Array, p: float, *, alpha: tuple[float, float]) -> Bounds:
+class Sorted:
+    """Numbers in ascending order that more are added to: a long part, and a short one that joins
+    it when it has grown, so that adding is cheap and the k-th is found by halving."""
+
+    def __init__(self) -> None:
+        self._long = self._short = np.empty(0)
+
+    def add(self, x: Array) -> None:
+        self._short = np.sort(np.concatenate((self._short, x)))
+        if len(self._short) ** 2 > 4 * len(self._long):
+            self._long = np.sort(np.concatenate((self._long, self._short)), kind="stable")
+            self._short = np.empty(0)
+
+    def __len__(self) -> int:
+        return len(self._long) + len(self._short)
+
+    def __getitem__(self, k: int) -> float:
+        """The k-th, from 0."""
+        a, b = self._long, self._short
+        low, high = max(0, k + 1 - len(a)), min(k + 1, len(b))  # how many of the first k+1 are b's
+        while low < high:
+            i = (low + high) // 2
+            if b[i] < a[k - i]:
+                low = i + 1
+            else:
+                high = i
+        from_a = a[k - low] if k - low >= 0 and k - low < len(a) else -math.inf
+        return float(max(from_a, b[low - 1] if low else -math.inf))
+
+
+def quantile(sorted_x: Array | Sorted, p: float, *, alpha: tuple[float, float]) -> Bounds:
     """Bounds of the p-quantile from x sorted upwards; infinite while n is too small to tell.
 
     The number of observations above the true quantile is a count with probability 1-p, so a
@@ -287,14 +429,23 @@ def count_range(n: int, p: float, alpha_low: float, alpha_high: float) -> tuple[
     `most` bounds the quantile from below (alpha_low), `least` from above (alpha_high). The
     mixtures are centred on p: Beta(1, 1/p - 1) on either side of it.
     """
-    reach = int(
-        n * p + 12 * math.sqrt(n * p * (1 - p)) + 12 * math.log(1 / min(alpha_low, alpha_high))
-    )
-    k = np.arange(min(n, reach) + 1, dtype=np.float64)
-    b = 1 / p - 1
-    few = _log_mixture_below(n, k, p, 1.0, b) >= math.log(1 / alpha_high)
-    many = _log_mixture_below(n, n - k, 1 - p, b, 1.0) >= math.log(1 / alpha_low)
-    least = int(np.argmin(few)) if few.any() else 0
-    many &= k > n * p
-    most = int(np.argmax(many)) - 1 if many.any() else n
+    b, goals = 1 / p - 1, (math.log(1 / alpha_low), math.log(1 / alpha_high))
+
+    def few(k: int) -> bool:
+        return float(_log_mixture_below(n, k, p, 1.0, b)) >= goals[1]
+
+    def many(k: int) -> bool:
+        return float(_log_mixture_below(n, n - k, 1 - p, b, 1.0)) >= goals[0]
+
+    centre = math.floor(n * p)
+    least = _first(lambda k: not few(k), 0, centre + 1)
+    most = _first(many, centre + 1, n + 1) - 1
     return least, most
+
+
+def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The first k from `low` on from which it holds; `high` when it does not before."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low

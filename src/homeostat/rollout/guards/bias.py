@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
-from homeostat.rollout.observations import GROUP, Observations, labelled
+from homeostat.rollout.observations import Evidence, Observations
 from homeostat.rollout.sequences import NOTHING, Bounds
 from homeostat.rollout.spec import BiasGuard
 
@@ -29,15 +27,15 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     truly the farthest apart, so each bound has half of the promotion alpha. Groups with less than
     `min_share` of the requests are not waited for; the two largest always are.
     """
-    column = f"{GROUP}{guard.by}"
-    if column not in seen.scored.columns:
+    if guard.by not in seen.groups:
         sentence = f"bias: the prediction log has no column {guard.by} to tell groups apart"
         return Verdict("bias", Outcome.ERROR, sentence, threshold=guard.max)
-    rows = seen.scored.filter(pl.col("version") == seen.versions[1]).drop_nulls(column)
-    rows = rows.with_columns(alert=pl.col("score") >= seen.thresholds[1])
     classes = CLASSES[guard.metric]
     part = alpha.part(len(classes))
-    found = [_difference(_of(rows, c), column, guard.min_share, part) for c in classes]
+    evidence = seen.alerts if classes == (None,) else seen.scored
+    folded = evidence.fold(("bias", guard.by), lambda: Groups(guard.by))
+    folded.add(evidence, seen)
+    found = [_difference(folded.counts(c), guard.min_share, part) for c in classes]
     gap = max(found, key=lambda f: f[0].point if f[0].n else -1.0)
     bounds, names = gap[0], gap[1]
     if any(f[0].n == 0 for f in found):
@@ -56,26 +54,49 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     return judged("bias", harm, guard.max, guard.max, sentence, unit, seen)
 
 
-def _of(rows: pl.DataFrame, true_class: float | None) -> pl.DataFrame:
-    """In the order in which they came to tell something."""
-    return rows if true_class is None else labelled(rows).filter(pl.col("label") == true_class)
+Counts = dict[str, tuple[int, int]]
+"""Group -> requests, and how many of them raised an alert; in the order in which they appeared."""
 
 
-def _difference(
-    rows: pl.DataFrame, column: str, min_share: float, alpha: Alpha
-) -> tuple[Bounds, str]:
+class Groups:
+    """Folds what the candidate scored, by group and true class."""
+
+    def __init__(self, by: str) -> None:
+        self._by, self._taken = by, 0
+        self._counts: dict[float | None, Counts] = {None: {}, 0.0: {}, 1.0: {}}
+
+    def add(self, evidence: Evidence, seen: Observations) -> None:
+        rows = evidence.rows(self._taken)
+        self._taken += len(rows)
+        alerts = (rows.candidate >= seen.thresholds[1]).tolist()
+        for group, label, alert in zip(
+            rows.groups[self._by].tolist(), rows.label.tolist(), alerts, strict=True
+        ):
+            if group is None:
+                continue
+            for true_class in (None, label):
+                counts = self._counts.get(true_class)
+                if counts is not None:
+                    n, k = counts.get(group, (0, 0))
+                    counts[group] = n + 1, k + alert
+
+    def counts(self, true_class: float | None) -> Counts:
+        return self._counts[true_class]
+
+
+def _difference(counts: Counts, min_share: float, alpha: Alpha) -> tuple[Bounds, str]:
     """-> bounds of the largest difference of rates, and between which groups it is."""
-    groups = rows.group_by(column, maintain_order=True).agg(n=pl.len(), k=pl.col("alert").sum())
-    if groups.height < 2:
+    if len(counts) < 2:
         return NOTHING, ""
     inner: dict[str, Bounds] = {}
     outer: dict[str, Bounds] = {}
-    for i, (value, n, k) in enumerate(groups.select(column, "n", "k").rows(), start=1):
+    for i, (value, (n, k)) in enumerate(counts.items(), start=1):
         own, both = alpha.rollback / (2 * i * (i + 1)), alpha.promotion / 2
-        inner[str(value)] = sequences.rate(int(n), int(k), alpha=(own, own))
-        outer[str(value)] = sequences.rate(int(n), int(k), alpha=(both, both))
+        inner[value] = sequences.rate(n, k, alpha=(own, own))
+        outer[value] = sequences.rate(n, k, alpha=(both, both))
+    total = sum(n for n, _ in counts.values())
     largest = sorted(inner, key=lambda g: -inner[g].n)
-    asked = [g for g in largest if inner[g].n >= min_share * rows.height or g in largest[:2]]
+    asked = [g for g in largest if inner[g].n >= min_share * total or g in largest[:2]]
     low = max(r.low for r in inner.values()) - min(r.high for r in inner.values())
     high = max(outer[g].high for g in asked) - min(outer[g].low for g in asked)
     if low > high:  # shown in a group that nobody waits for

@@ -11,16 +11,16 @@ confidence sequence: Waudby-Smith et al., arXiv 2103.06476, section 3 on adjuste
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.duration import Duration
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.losses import losses
-from homeostat.rollout.observations import Observations
+from homeostat.rollout.observations import Columns, Evidence, Observations, Rows
 from homeostat.rollout.sequences import Bounds
 
 Array = NDArray[np.float64]
@@ -37,31 +37,27 @@ LEAST_GAIN = 1.1
 
 
 def narrowed(
-    metric: str,
-    seen: Observations,
-    every: pl.DataFrame,
-    known: pl.DataFrame,
-    block: Duration,
-    bounds: Bounds,
-    alpha: Alpha,
+    metric: str, seen: Observations, block: Duration, bounds: Bounds, alpha: Alpha
 ) -> tuple[Bounds, str]:
     """-> the bounds, narrower where requests without a label could make them so, and in words what
-    was used and gained. every: all pairs; known: those of them whose label counts. alpha: what
-    the narrowed bounds may spend.
+    was used and gained. alpha: what the narrowed bounds may spend.
 
     Only once the asymptotic bound may be used. Assumes that the difference of the losses, given
     both scores, is the same in labelled and later requests; the scores themselves may move.
     """
-    more = every.height - known.height
-    if known.height < LEAST_LABELS or more < known.height / 4:
+    known, every = seen.paired, seen.pairs
+    more = len(every) - len(known)
+    if len(known) < LEAST_LABELS or more < len(known) / 4:
         return bounds, ""
-    known = known.sort("time", "id")  # blocks are runs of neighbours, labels come in any order
-    label = known["label"].to_numpy().astype(np.float64)
-    harm = _difference(metric, seen, known, label)
-    if "propensity" in known.columns and known["propensity"].min() not in (None, 1.0):
+    x = known.fold(("x", metric), lambda: Expected(metric))
+    z = every.fold(("z", metric), lambda: Expected(metric))
+    x.add(known, seen)
+    z.add(every, seen)
+    if x.uneven:
         return bounds, ""  # labels that were drawn unevenly: their weights say enough
-    x, z = _features(metric, seen, known), _features(metric, seen, every)
-    found = adjusted(harm, x, z, label, (_blocks(known, block), _blocks(every, block)), alpha)
+    harm, label = x.column("harm"), x.column("label")
+    blocks = x.blocks(block), z.blocks(block)
+    found = adjusted(harm, x.expected(), z.expected(), label, blocks, alpha)
     if found is None:
         return bounds, ""
     point, low, high = found
@@ -118,29 +114,60 @@ def _spread(residual: Array) -> float:
     return math.sqrt(float(np.mean(residual**2)))
 
 
-def _blocks(rows: pl.DataFrame, block: Duration) -> NDArray[np.int64] | None:
-    """By the time of the request, which the rows are ordered by."""
-    size = int(block.total_seconds() * 1e6)
-    return None if not size else rows["time"].cast(pl.Int64).to_numpy() // size
+class Expected:
+    """Folds pairs as they come: the difference of the losses that the scores let expect, and the
+    one that the label shows. They are told in the order of the requests, whatever order the labels
+    came in: blocks are runs of neighbours."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._rows = Columns(**dict.fromkeys(_COLUMNS, (np.float64, 0.0)))
+        self._order = np.empty(0, np.intp)
+        self.uneven = False
+
+    def add(self, evidence: Evidence, seen: Observations) -> None:
+        taken = self._rows.n
+        rows = evidence.rows(taken)
+        if not len(rows):
+            return
+        self.uneven |= bool((rows.propensity != 1.0).any())
+        harm = _difference(self._metric, seen, rows, rows.label)
+        expected = _features(self._metric, seen, rows).T
+        self._rows.grow(taken + len(rows))
+        for name, values in zip(_COLUMNS, (rows.time, rows.label, harm, *expected), strict=True):
+            self._rows[name][taken:] = values
+        self._order = np.argsort(self._rows["time"], kind="stable")
+
+    def column(self, name: str) -> Array:
+        return np.asarray(self._rows[name][self._order])
+
+    def expected(self) -> Array:
+        return np.stack((self.column("if_champion"), self.column("if_candidate")), axis=1)
+
+    def blocks(self, block: Duration) -> NDArray[np.int64] | None:
+        size = block // timedelta(microseconds=1)
+        return self.column("time").astype(np.int64) // size if size else None
 
 
-def _features(metric: str, seen: Observations, rows: pl.DataFrame) -> Array:
+_COLUMNS = ("time", "label", "harm", "if_champion", "if_candidate")
+
+
+def _features(metric: str, seen: Observations, rows: Rows) -> Array:
     """(n, 2): the difference of the losses that is expected if the champion's score were the
     probability of a positive, and if the candidate's were."""
-    ones = np.ones(rows.height)
+    ones = np.ones(len(rows))
     if_positive = _difference(metric, seen, rows, ones)
     if_negative = _difference(metric, seen, rows, 0.0 * ones)
     found = []
-    for column in ("champion", "candidate"):
-        q = np.nan_to_num(np.clip(rows[column].to_numpy().astype(np.float64), 0.0, 1.0), nan=0.5)
+    for score in (rows.champion, rows.candidate):
+        q = np.nan_to_num(np.clip(score, 0.0, 1.0), nan=0.5)
         found.append(q * if_positive + (1 - q) * if_negative)
     return np.stack(found, axis=1)
 
 
-def _difference(metric: str, seen: Observations, rows: pl.DataFrame, label: Array) -> Array:
-    scores = (rows[c].to_numpy().astype(np.float64) for c in ("champion", "candidate"))
+def _difference(metric: str, seen: Observations, rows: Rows, label: Array) -> Array:
     one, two = (
         losses(metric, label, score, threshold)
-        for score, threshold in zip(scores, seen.thresholds, strict=True)
+        for score, threshold in zip((rows.champion, rows.candidate), seen.thresholds, strict=True)
     )
     return two - one

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, unanswered
-from homeostat.rollout.observations import Observations
+from homeostat.rollout.observations import Answers, Observations
 from homeostat.rollout.sequences import Bounds
 from homeostat.rollout.spec import LatencyGuard
 
@@ -18,8 +20,10 @@ def judge(guard: LatencyGuard, seen: Observations, alpha: Alpha) -> Verdict:
     """A ratio of two quantiles, each bounded with half of the alpha."""
     halves = alpha.part(2)
     slack = guard.slack.total_seconds()
-    champion = sequences.quantile(seen.champion.latencies, P99, alpha=(halves[1], halves[0]))
-    candidate = sequences.quantile(seen.candidate.latencies, P99, alpha=halves)
+    folded = seen.fold("latencies", Latencies)
+    folded.add(seen.answers)
+    champion = sequences.quantile(folded.champion, P99, alpha=(halves[1], halves[0]))
+    candidate = sequences.quantile(folded.candidate, P99, alpha=halves)
     n = min(champion.n, candidate.n)
     if n == 0:
         return nothing("latency_p99", guard.max_ratio, unanswered(seen))
@@ -32,12 +36,27 @@ def judge(guard: LatencyGuard, seen: Observations, alpha: Alpha) -> Verdict:
     least = max(sequences.least_for_quantile(P99, a) for a in halves)
     sentence = (
         f"latency_p99: {candidate.point * 1e3:.2f} ms against {champion.point * 1e3:.2f} ms of "
-        f"the champion, {ratio.point:.2f} times as long less {guard.slack} of slack "
+        f"the champion: beyond a slack of {guard.slack} {ratio.point:.2f} times as long "
         f"({between(ratio)}; at most {guard.max_ratio:g})"
     )
     most = guard.max_ratio
     unit = "requests to each version"
     return judged("latency_p99", ratio, most, most, sentence, unit, seen, least=least)
+
+
+class Latencies:
+    """Folds the answers: both arms' latencies."""
+
+    def __init__(self) -> None:
+        self.champion, self.candidate = sequences.Sorted(), sequences.Sorted()
+        self._taken = 0
+
+    def add(self, answers: Answers) -> None:
+        latency, canary = answers.latency[self._taken :], answers.canary[self._taken :]
+        self._taken = len(answers.latency)
+        answered = np.isfinite(latency)
+        self.champion.add(latency[answered & ~canary])
+        self.candidate.add(latency[answered & canary])
 
 
 def _ratio(a: float, b: float) -> float:

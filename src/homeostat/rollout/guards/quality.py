@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from datetime import timedelta
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from homeostat.core.names import Arm
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract
 from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.losses import harm_support, largest, losses
-from homeostat.rollout.observations import GROUP, Observations, labelled
-from homeostat.rollout.sequences import Bounds
+from homeostat.rollout.observations import Evidence, Observations, Rows
+from homeostat.rollout.sequences import Bounds, Mean
 from homeostat.rollout.spec import QualityGuard, RolloutSpec
 
 Array = NDArray[np.float64]
+NO_VALUE = "(none)"
 
 
 def judge(guard: QualityGuard, plan: RolloutSpec, seen: Observations, alpha: Alpha) -> Verdict:
@@ -28,116 +26,126 @@ def judge(guard: QualityGuard, plan: RolloutSpec, seen: Observations, alpha: Alp
     With slices, the whole and they have half of the rollback alpha each; the k-th slice to appear
     gets 1/(k(k+1)) of it, so that their number need not be known. Promotion needs all of them.
     """
-    own = alpha if guard.by is None else of_whole(alpha)
-    scores = _scores(guard, seen)
-    harm, how = _harm(guard, plan, seen, scores, own)
+    evidence = seen.paired if guard.paired else seen.single
+    folded = evidence.fold((guard, plan.block, alpha), lambda: Folded(guard, alpha))
+    folded.add(evidence, seen, plan)
+    harm, how = folded.whole.bounds(), ""
     unit = "paired labelled requests" if guard.paired else "labelled requests of the candidate"
     if harm.n == 0:
         return nothing("quality", guard.margin, f"no {unit} yet")
+    if _narrows(guard):
+        rest = folded.own.times(SPENT)
+        harm, how = narrowed(guard.metric, seen, plan.block, harm, rest)
     name = guard.metric.replace("_", " ")
     sentence = (
         f"quality: the candidate's {name} is {harm.point:+.4f} against the champion's "
         f"({between(harm)}; margin {guard.margin:g}) on {harm.n:,} {unit}{how}"
     )
     whole = judged("quality", harm, guard.margin, 0.0, sentence, "labelled requests", seen)
-    if guard.by is None:
-        return whole
-    return _with_slices(whole, guard, plan, seen, scores, alpha)
+    return whole if guard.by is None else _with_slices(whole, guard, seen, folded)
 
 
 # -- the harm of some requests -----------------------------------------------------------------
 
 
-class Scores(NamedTuple):
-    """all: the rows that both scored (paired) or that either answered, labelled or not.
-    known: those whose label counts, in the order in which they came to."""
+class Harm:
+    """What the candidate costs more than the champion: of the same requests, or of each one's."""
 
-    all: pl.DataFrame
-    known: pl.DataFrame
+    def __init__(self, guard: QualityGuard, alpha: Alpha) -> None:
+        if guard.paired:
+            self._means = [Mean(harm_support(guard.metric), alpha)]
+        else:
+            support, (low, high) = (0.0, largest(guard.metric)), alpha.part(2)
+            # the champion's low bound belongs to promotion, its high to rollback
+            self._means = [Mean(support, (high, low)), Mean(support, (low, high))]
+        self._guard = guard
+        self.rows = 0
+
+    def add(self, rows: Rows, block: NDArray[np.int64] | None, seen: Observations) -> None:
+        self.rows += len(rows)
+        if self._guard.paired:
+            one, two = (_losses(self._guard.metric, seen, rows, side) for side in range(2))
+            self._add(0, two - one, rows, block)
+            return
+        for side in range(2):
+            mine = np.flatnonzero(rows.canary == bool(side))
+            part = rows.take(mine)
+            loss = _losses(self._guard.metric, seen, part, side)
+            self._add(side, loss, part, None if block is None else block[mine])
+
+    def _add(self, k: int, x: Array, rows: Rows, block: NDArray[np.int64] | None) -> None:
+        self._means[k].add(x, label=rows.label, weight=weight(rows), block=block)
+
+    def bounds(self) -> Bounds:
+        found = [mean.bounds() for mean in self._means]
+        return found[0] if self._guard.paired else subtract(*found)
 
 
-def _scores(guard: QualityGuard, seen: Observations) -> Scores:
-    if guard.paired:
-        pairs = seen.pairs
-        return Scores(pairs, labelled(pairs))
-    single = seen.single
-    return Scores(single, single)
+class Folded:
+    """The harm of all requests, and of each slice as it appears."""
+
+    def __init__(self, guard: QualityGuard, alpha: Alpha) -> None:
+        self.own = alpha if guard.by is None else of_whole(alpha)
+        self.whole = Harm(guard, self.own.times(1 - SPENT) if _narrows(guard) else self.own)
+        self.slices: dict[str, Harm] = {}
+        self._guard, self._alpha, self._taken = guard, alpha, 0
+
+    def add(self, evidence: Evidence, seen: Observations, plan: RolloutSpec) -> None:
+        """What has come to count since."""
+        rows, block = in_order(evidence.rows(self._taken), plan, seen)
+        self._taken += len(rows)
+        if not len(rows):
+            return
+        self.whole.add(rows, block, seen)
+        if self._guard.by is None or self._guard.by not in rows.groups:
+            return
+        values = np.array(
+            [NO_VALUE if v is None else v for v in rows.groups[self._guard.by]], object
+        )
+        for value in dict.fromkeys(values.tolist()):
+            if value not in self.slices:
+                mine = of_slice(self._alpha, len(self.slices) + 1)
+                self.slices[value] = Harm(self._guard, mine)
+            part = np.flatnonzero(values == value)
+            self.slices[value].add(rows.take(part), None if block is None else block[part], seen)
 
 
-def _harm(
-    guard: QualityGuard, plan: RolloutSpec, seen: Observations, scores: Scores, alpha: Alpha
-) -> tuple[Bounds, str]:
-    """-> bounds, and what beside labels they rest on."""
-    if not guard.paired:
-        return _single(guard, plan, seen, scores.known, alpha), ""
-    if not guard.estimate:
-        return _paired(guard, plan, seen, scores.known, alpha), ""
-    bounds = _paired(guard, plan, seen, scores.known, alpha.times(1 - SPENT))
-    if bounds.n == 0:
-        return bounds, ""
-    rest = alpha.times(SPENT)
-    return narrowed(guard.metric, seen, scores.all, scores.known, plan.block, bounds, rest)
+def _narrows(guard: QualityGuard) -> bool:
+    return guard.paired and guard.estimate
 
 
-def _paired(
-    guard: QualityGuard, plan: RolloutSpec, seen: Observations, rows: pl.DataFrame, alpha: Alpha
-) -> Bounds:
-    rows, block = in_order(rows, plan, seen)
-    label = rows["label"].to_numpy().astype(np.float64)
-    loss = [
-        losses(guard.metric, label, rows[column].to_numpy().astype(np.float64), threshold)
-        for column, threshold in zip(("champion", "candidate"), seen.thresholds, strict=True)
-    ]
-    support = harm_support(guard.metric)
-    return sequences.mean(
-        loss[1] - loss[0], support, alpha=alpha, label=label, weight=weight(rows), block=block
+def _losses(metric: str, seen: Observations, rows: Rows, side: int) -> Array:
+    return losses(
+        metric, rows.label, rows.candidate if side else rows.champion, seen.thresholds[side]
     )
 
 
-def _single(
-    guard: QualityGuard, plan: RolloutSpec, seen: Observations, every: pl.DataFrame, alpha: Alpha
-) -> Bounds:
-    arms = []
-    for arm, threshold in zip((Arm.CHAMPION, Arm.CANARY), seen.thresholds, strict=True):
-        rows, block = in_order(every.filter(every["arm"] == arm.value), plan, seen)
-        label = rows["label"].to_numpy().astype(np.float64)
-        loss = losses(guard.metric, label, rows["score"].to_numpy().astype(np.float64), threshold)
-        low, high = alpha.part(2)
-        if arm is Arm.CHAMPION:  # its low bound belongs to promotion, its high to rollback
-            low, high = high, low
-        support, w = (0.0, largest(guard.metric)), weight(rows)
-        arms.append(
-            sequences.mean(loss, support, alpha=(low, high), label=label, weight=w, block=block)
-        )
-    return subtract(arms[0], arms[1])
-
-
-def weight(rows: pl.DataFrame) -> Array | None:
+def weight(rows: Rows) -> Array:
     """How many requests each labelled one stands for: one over the chance of its label to become
-    known (inverse propensity; Horvitz & Thompson 1952). None where all are known."""
-    if "propensity" not in rows.columns:
-        return None
-    chance = rows["propensity"].fill_null(1.0).to_numpy()
-    return None if not len(chance) or chance.min() >= 1.0 else 1.0 / np.maximum(chance, 1e-6)
+    known (inverse propensity; Horvitz & Thompson 1952)."""
+    return 1.0 / np.maximum(rows.propensity, 1e-6)
 
 
 def in_order(
-    rows: pl.DataFrame, plan: RolloutSpec, seen: Observations
-) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
+    rows: Rows, plan: RolloutSpec, seen: Observations
+) -> tuple[Rows, NDArray[np.int64] | None]:
     """The rows by block, and their block numbers: those that were answered within `plan.block` of
     each other and came to count within it. A block that is not over yet is left out."""
-    size = int(plan.block.total_seconds() * 1e6)
-    if not size or not rows.height:
+    size = plan.block // _MICROSECOND
+    if not size or not len(rows):
         return rows, None
-    counted = rows["counts"].cast(pl.Int64).to_numpy() // size
-    if seen.now is not None:
-        over = counted < int(seen.now.timestamp() * 1e6) // size
-        rows, counted = rows.filter(over), counted[over]
-    asked = rows["time"].cast(pl.Int64).to_numpy() // size
+    counted = rows.counts // size
+    if seen.now is not None:  # they are in the order in which they came to count
+        over = int(np.searchsorted(counted, round(seen.now.timestamp() * 1e6) // size))
+        rows, counted = rows.take(slice(0, over)), counted[:over]
+    asked = rows.time // size
     order = np.lexsort((asked, counted))
     counted, asked = counted[order], asked[order]
     new = (np.diff(counted, prepend=counted[:1]) != 0) | (np.diff(asked, prepend=asked[:1]) != 0)
-    return rows[order], np.cumsum(new)
+    return rows.take(order), np.cumsum(new)
+
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 # -- slices ------------------------------------------------------------------------------------
@@ -154,25 +162,17 @@ def of_slice(alpha: Alpha, k: int) -> Alpha:
 
 
 def _with_slices(
-    whole: Verdict,
-    guard: QualityGuard,
-    plan: RolloutSpec,
-    seen: Observations,
-    scores: Scores,
-    alpha: Alpha,
+    whole: Verdict, guard: QualityGuard, seen: Observations, folded: Folded
 ) -> Verdict:
-    column, margin = f"{GROUP}{guard.by}", guard.slice_margin or 3 * guard.margin
-    if column not in scores.known.columns:
+    margin = guard.slice_margin or 3 * guard.margin
+    if not folded.slices:
         sentence = f"quality: the prediction log has no column {guard.by} to tell slices apart"
         return msgspec.structs.replace(whole, outcome=Outcome.ERROR, sentence=sentence)
-    values = scores.known[column].fill_null("(none)")
     parts, waiting = [], []
-    for k, value in enumerate(values.unique(maintain_order=True).to_list(), start=1):
-        mine = of_slice(alpha, k)
-        rows = scores.known.filter(values == value)
-        part = _slice(f"quality[{guard.by}={value}]", guard, plan, seen, rows, margin, mine)
+    for value, harm in folded.slices.items():
+        part = _slice(f"quality[{guard.by}={value}]", guard, seen, harm.bounds(), margin)
         parts.append(part)
-        if not part.passed and rows.height >= guard.min_share * scores.known.height:
+        if not part.passed and harm.rows >= guard.min_share * folded.whole.rows:
             waiting.append(part)
     failed = [p for p in parts if p.failed]
     worst = failed or ([] if whole.failed else waiting)
@@ -185,15 +185,8 @@ def _with_slices(
 
 
 def _slice(
-    check: str,
-    guard: QualityGuard,
-    plan: RolloutSpec,
-    seen: Observations,
-    rows: pl.DataFrame,
-    margin: float,
-    alpha: Alpha,
+    check: str, guard: QualityGuard, seen: Observations, harm: Bounds, margin: float
 ) -> Verdict:
-    harm = (_paired if guard.paired else _single)(guard, plan, seen, rows, alpha)
     if harm.n == 0:
         return nothing(check, margin, "no labelled requests yet")
     sentence = (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
 
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout.observations import Observations
+from homeostat.rollout.observations import Answers, Observations
 from homeostat.rollout.spec import RouterGuard
 
 Array = NDArray[np.float64]
@@ -29,13 +29,16 @@ def judge(guard: RouterGuard, seen: Observations, alpha: float) -> Verdict | Non
     something else than chance: then no comparison of the arms can be trusted.
     """
     answers = seen.answers
-    drawn = answers.first & (answers.share > 0.0) & (answers.share < 1.0)
-    n = int(drawn.sum())
+    # what an earlier candidate's last answer takes out of the draws, it takes out of all
+    drawn = seen.fold(("drawn", seen.no_draws_until), Drawn)
+    drawn.add(answers)
+    n, k = (sum(count[i] for count in drawn.counts.values()) for i in range(2))
     if n == 0:
         return None
-    canary, share = answers.canary[drawn], answers.share[drawn]
-    k, wanted = int(canary.sum()), float(share.sum())
-    evidence = log_evidence(canary, share, guard.tolerance)
+    wanted = sum(count[0] * share for share, count in drawn.counts.items())
+    evidence = sum(
+        float(log_evidence_of(c[1], c[0], p, guard.tolerance)) for p, c in drawn.counts.items()
+    )
     sentence = f"router: the candidate answered {k:,} of {n:,} requests, {wanted:,.0f} are expected"
     outcome = Outcome.PASS
     if evidence >= math.log(1 / alpha):
@@ -69,3 +72,23 @@ def log_evidence_of(k: Array | int, n: Array | int, p: float, tolerance: float =
     null = np.clip(np.divide(k, n), p - off, p + off)
     likelihood = xlogy(k, null) + xlog1py(n - k, -null)
     return np.asarray(betaln(a + k, b + n - k) - betaln(a, b) - likelihood)
+
+
+class Drawn:
+    """Folds the answers: by declared share, how many requests were drawn and how many of them went
+    to the candidate."""
+
+    def __init__(self) -> None:
+        self.counts: dict[float, tuple[int, int]] = {}
+        self._taken = 0
+
+    def add(self, answers: Answers) -> None:
+        new = slice(self._taken, None)
+        first, share, canary = answers.first[new], answers.share[new], answers.canary[new]
+        self._taken = len(answers.share)
+        drawn = first & (share > 0.0) & (share < 1.0)
+        share, canary = share[drawn], canary[drawn]
+        for p in np.unique(share).tolist():
+            mine = share == p
+            n, k = self.counts.get(p, (0, 0))
+            self.counts[p] = n + int(mine.sum()), k + int(canary[mine].sum())
