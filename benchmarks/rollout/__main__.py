@@ -618,7 +618,7 @@ def router(runs: int, seed: int) -> list[str]:
         looks = np.unique(np.geomspace(20, 20_000, 200).astype(int))
         new = rng.binomial(np.diff(looks, prepend=0), true, (runs, len(looks)))
         evidence = log_evidence_of(np.cumsum(new, axis=1), looks, declared)
-        broken = evidence >= math.log(1 / alpha)
+        broken = evidence >= math.log(2 / alpha)  # the first share has half of alpha
         called = broken.any(axis=1)
         at = looks[broken.argmax(axis=1)][called]
         median = f"{np.median(at):,.0f}" if len(at) * 2 > runs else "-"

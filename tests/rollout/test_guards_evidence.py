@@ -311,6 +311,19 @@ def test_one_caller_with_a_key_counts_once() -> None:
     assert (verdict.outcome, verdict.n) == (Outcome.PASS, 1)
 
 
+def test_what_chance_gave_one_step_is_not_held_against_the_next() -> None:
+    """Callers are kept on their version, so that the luck of the first share comes again."""
+    rng = np.random.default_rng(3)
+    at = rng.random(1000)
+    at[:24] = rng.uniform(0, 0.1, 24)  # by chance about 24 too many
+    shares = (0.1, 0.15, 0.2, 0.25)
+    apart = [log_evidence(at < p, np.full(1000, p)) for p in shares]
+    together = log_evidence(
+        np.concatenate([at < p for p in shares]), np.repeat(np.array(shares), 1000)
+    )
+    assert together <= max(apart)
+
+
 def test_the_router_is_called_broken_where_gbstats_finds_a_sample_ratio_mismatch() -> None:
     rng = np.random.default_rng(3)
     for true in (0.1, 0.07):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def judge(guard: RouterGuard, seen: Observations, alpha: float) -> Verdict | Non
     if n == 0:
         return None
     wanted = sum(count[0] * share for share, count in drawn.counts.items())
-    evidence = sum(
+    evidence = _strongest(
         float(log_evidence_of(c[1], c[0], p, guard.tolerance)) for p, c in drawn.counts.items()
     )
     sentence = f"router: the candidate answered {k:,} of {n:,} requests, {wanted:,.0f} are expected"
@@ -55,14 +56,21 @@ def log_evidence(canary: NDArray[np.bool_], share: Array, tolerance: float = 0.0
 
     Per declared share, the counts' likelihood averaged over a Beta prior centred on that share,
     over the likelihood at it (Dirichlet-multinomial: Lindon & Malek, arXiv 2011.03567, with two
-    cells); shares that change from step to step multiply. With a tolerance, over the largest
-    likelihood within it, which is smaller still.
+    cells). With a tolerance, over the largest likelihood within it, which is smaller still.
     """
-    total = 0.0
-    for p in np.unique(share):
-        mine = canary[share == p]
-        total += float(log_evidence_of(mine.sum(), len(mine), float(p), tolerance))
-    return total
+    return _strongest(
+        float(log_evidence_of(canary[share == p].sum(), (share == p).sum(), float(p), tolerance))
+        for p in np.unique(share)
+    )
+
+
+def _strongest(evidence: Iterable[float]) -> float:
+    """Of several shares, in the order in which they appear: the k-th is worth 1/(k(k+1)) of alpha.
+
+    They do not multiply: a caller that is kept on one version and had it at one share has it at
+    the next, so that the draws of different shares are not independent.
+    """
+    return max(e - math.log(k * (k + 1)) for k, e in enumerate(evidence, start=1))
 
 
 def log_evidence_of(k: Array | int, n: Array | int, p: float, tolerance: float = 0.0) -> Array:
