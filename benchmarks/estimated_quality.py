@@ -20,10 +20,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.metrics import measure
-from homeostat.monitoring.corrected import corrected
-from homeostat.monitoring.estimate.loss import LossModel
-from homeostat.monitoring.estimate.masses import SUPPORTED
-from homeostat.monitoring.estimate.service import Estimator, Rows
+from homeostat.monitoring.quality.corrected import corrected
+from homeostat.monitoring.quality.estimate.loss import LossModel
+from homeostat.monitoring.quality.estimate.masses import SUPPORTED
+from homeostat.monitoring.quality.estimate.service import Estimator, Rows
 
 Floats = NDArray[np.float64]
 INPUTS = [

@@ -20,12 +20,12 @@ from scipy.signal import lfilter
 
 from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.calibration import History, Setting, rate_of, rates, solve
-from homeostat.monitoring.change import change_point
-from homeostat.monitoring.levels import nominal
-from homeostat.monitoring.outcomes import Meaning
+from homeostat.monitoring.alerts.change import change_point
+from homeostat.monitoring.alerts.triage import triage
+from homeostat.monitoring.calibration.levels import nominal
+from homeostat.monitoring.calibration.replay import History, Setting, rate_of, rates, solve
+from homeostat.monitoring.quality.outcomes import Meaning
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
-from homeostat.monitoring.triage import triage
 from homeostat.monitoring.window import Reference
 
 Floats = NDArray[np.float64]

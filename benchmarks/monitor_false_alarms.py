@@ -19,9 +19,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import norm
 
-from homeostat.monitoring.baseline import Baseline
-from homeostat.monitoring.budget import alpha_per_window, looks_per_month
-from homeostat.monitoring.drift import compare_values
+from homeostat.monitoring.calibration.budget import alpha_per_window, looks_per_month
+from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.drift.compare import compare_values
 from homeostat.monitoring.spec import Drift
 
 HOUR = timedelta(hours=1)
@@ -91,7 +91,7 @@ def main() -> None:
 def psi_alone(draws: int = 1_000_000) -> None:
     """The approximation behind PSI's bound, at the levels it is used at: ten equal bins drawn
     directly, so that a rate of one in 100,000 can be measured."""
-    from homeostat.monitoring import bounds
+    from homeostat.monitoring.drift import bounds
 
     print("\nPSI's bound alone, ten bins, reference of 50,000, share of wrong alarms:\n")
     print("| rows | movement | nominal 1e-3 | nominal 1e-4 | nominal 1e-5 |")

@@ -16,20 +16,27 @@ ROOT = Path(__file__).parents[2]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-drift", description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="2-3 minutes (default)")
-    size.add_argument("--full", action="store_true", help="about 20 minutes")
+    size.add_argument("--quick", action="store_true", help="4 minutes (default)")
+    size.add_argument("--full", action="store_true", help="17 minutes at most")
     parser.add_argument("--only", default="", help="names of tools, with commas between")
     parser.add_argument("--docs", action="store_true", help="rewrite docs/benchmarks.md's section")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "out" / "bench-drift.json")
     given = parser.parse_args()
     plan = cells.FULL if given.full else cells.QUICK
     only = [name for name in given.only.split(",") if name]
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(found: cells.Found) -> None:
+        given.json.write_text(json.dumps(found, indent=1))
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory(prefix="bench-drift-") as folder:
-        found = cells.run(plan, only, Path(folder), lambda text: print(text, file=sys.stderr))
+        found = cells.run(plan, only, Path(folder), tell, keep)
+    keep(found)
     text = report.markdown(found, plan)
     print(text)
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(found, indent=1))
     if given.docs:
         report.write(ROOT / "docs" / "benchmarks.md", text)
     return 0

@@ -21,7 +21,8 @@ import numpy as np
 
 warnings.filterwarnings("ignore")
 Table = np.ndarray
-Answer = tuple[bool, float]
+Answer = tuple[Any, ...]
+"""Does it alarm, a score, and of which columns where the tool says so."""
 Detector = Callable[[Table], Answer]
 
 
@@ -146,41 +147,93 @@ def alibi_files(before: str, after: str) -> None:
     )
 
 
+class Monitor:
+    """Our monitor over windows, at the level of hourly windows and one false alarm a month."""
+
+    def __init__(self, reference: Table, job: dict[str, Any]) -> None:
+        import polars as pl
+
+        from homeostat.monitoring.drift.baseline import Baseline
+        from homeostat.monitoring.profiles.profile import Scheme
+        from homeostat.monitoring.spec import Drift
+
+        self.names = job.get("columns") or names(reference.shape[1])
+        self.scheme = Scheme.of(Baseline.build(pl.DataFrame(reference, schema=self.names)))
+        self.spec = Drift(min_effect=job.get("min_effect", 0.1))
+        self.alpha = job.get("alpha", 1 / 720)
+        self.evidence: tuple[Any, ...] = ()
+
+    def profile(self, window: Table) -> Any:
+        from homeostat.monitoring.profiles.profile import profile
+
+        values = {name: window[:, i] for i, name in enumerate(self.names)}
+        return profile(self.scheme, values, np.arange(len(window), dtype=np.uint64))[0]
+
+    def look(self, profile: Any) -> Answer:
+        """What `watch` decides by, without the figures that it tells people."""
+        from homeostat.monitoring.drift.watch import gathered
+        from homeostat.monitoring.profiles.profile import look
+
+        pairs = {base.name: (base, seen) for base, seen in look(self.scheme, profile)}
+        self.evidence = gathered(pairs, self.spec, self.alpha, self.evidence, {})
+        return (
+            any(e.named for e in self.evidence),
+            max((e.log for e in self.evidence), default=-100.0),
+            [e.feature for e in self.evidence if e.named],
+        )
+
+
 def homeostat_detector(reference: Table, job: dict[str, Any]) -> Detector:
-    """The monitor over windows, at the level of hourly windows and one false alarm a month."""
-    import polars as pl
+    monitor = Monitor(reference, job)
+    return lambda window: monitor.look(monitor.profile(window))
 
-    from homeostat.monitoring.baseline import Baseline
-    from homeostat.monitoring.profiles import Scheme, profile
-    from homeostat.monitoring.spec import Drift
-    from homeostat.monitoring.traffic import Watched
-    from homeostat.monitoring.watch import watch
 
-    columns = names(reference.shape[1])
-    scheme = Scheme.of(Baseline.build(pl.DataFrame(reference, schema=columns)))
-    watched = Watched(tuple(columns), scheme)
-    spec = Drift(min_effect=job.get("min_effect", 0.1))
-    alpha = job.get("alpha", 1 / 720)
-    evidence: tuple[Any, ...] = ()
+def simulate(tool: str, job: dict[str, Any]) -> dict[str, Any]:
+    """As `windows`, of ours alone, and cheap: of windows that are larger than the sample a profile
+    keeps, the counts in its bins are drawn and not the rows."""
+    import msgspec
+    from scipy.special import ndtr
 
-    def look(window: Table) -> Answer:
-        nonlocal evidence
-        values = {name: window[:, i] for i, name in enumerate(columns)}
-        found = profile(scheme, values, np.arange(len(window), dtype=np.uint64))
-        _, evidence = watch(watched, {"": found[0]}, spec, alpha, evidence)
-        return any(e.named for e in evidence), max((e.log for e in evidence), default=0.0)
+    from homeostat.monitoring.profiles.profile import SAMPLE
 
-    return look
+    found: list[dict[str, Sequence[Any]]] = []
+    left, deadline = job["count"], time.perf_counter() + job["seconds"]
+    while left > 0 and time.perf_counter() < deadline:
+        random = np.random.default_rng([job["seed"], len(found), job["features"], job["rows"]])
+        monitor = Monitor(random.normal(size=(job["reference"], job["features"])), job)
+        moves = [job.get("shift", 0.0), *(0.0 for _ in monitor.names[1:])]
+        shares = [
+            np.diff(np.concatenate(([0.0], ndtr(b.edges - by), [1.0])))
+            for b, by in zip(monitor.scheme.bins, moves, strict=True)
+        ]
+        alarms: list[bool] = []
+        for _ in range(min(left, job["windows"])):
+            if time.perf_counter() > deadline:
+                break
+            if job["rows"] <= SAMPLE:
+                window = random.normal(size=(job["rows"], job["features"])) + moves
+                profile = monitor.profile(window)
+            else:
+                counts = np.concatenate([random.multinomial(job["rows"], p) for p in shares])
+                profile = msgspec.structs.replace(
+                    monitor.scheme.empty(), rows=job["rows"], counts=counts
+                )
+            alarms.append(monitor.look(profile)[0])
+            if alarms[-1] and job.get("until_alarm"):
+                break
+        left -= 1 if job.get("until_alarm") else len(alarms)
+        found.append({"alarms": alarms})
+    return {"streams": found}
 
 
 def homeostat_files(before: str, after: str) -> None:
-    from homeostat.monitoring.report import drift
+    from homeostat.monitoring.report.report import drift
 
     drift(before, after, joint=False)
 
 
 def homeostat_joint_files(before: str, after: str) -> None:
-    from homeostat.monitoring.report import drift
+    from homeostat.monitoring.report.report import drift
 
     drift(before, after)
 
@@ -213,11 +266,11 @@ def files(tool: str, job: dict[str, Any]) -> dict[str, Any]:
     imports), and the peak memory of the process in MiB."""
     compare = TOOLS[tool][1]
     compare(*job["warm"])
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     compare(job["before"], job["after"])
-    seconds = time.perf_counter() - start
     return {
-        "seconds": seconds,
+        "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - worked,
         "mib": peak(),
     }
 
@@ -240,6 +293,7 @@ def streams(job: dict[str, Any]) -> Iterator[tuple[np.ndarray, Iterator[np.ndarr
     if "stored" in job:
         with np.load(job["stored"]) as stored:
             reference, whole = stored["reference"], stored["windows"]
+            job |= {"rows": whole.shape[1], "columns": stored["columns"].tolist()}
         yield reference, iter(whole)
         return
     for i in range(job["streams"]):
@@ -250,27 +304,43 @@ def streams(job: dict[str, Any]) -> Iterator[tuple[np.ndarray, Iterator[np.ndarr
 
 def windows(tool: str, job: dict[str, Any]) -> dict[str, Any]:
     """Per stream the alarms and scores of its windows, until the job's seconds are over; a window
-    that would not fit is not begun."""
+    that would not fit is not begun. least: windows for which four times as long may be taken, if
+    that suffices."""
     found: list[dict[str, Sequence[Any]]] = []
-    deadline = time.perf_counter() + job["seconds"]
-    longest = 0.0
+    start = time.perf_counter()
+    longest, looked, least = 0.0, 0, job.get("least", 0)
+
+    def over() -> bool:
+        spent = time.perf_counter() - start
+        if looked < min(least, 3):
+            return spent > 4 * job["seconds"]
+        if looked < least and spent / looked * least < 4 * job["seconds"]:
+            return False
+        return bool(spent + longest > job["seconds"])
+
     for reference, whole in streams(job):
-        if time.perf_counter() + longest > deadline:
+        if over():
             break
         detector = TOOLS[tool][0](reference, job)
         alarms: list[bool] = []
         scores: list[float] = []
+        what: list[str] = []
         for window in whole:
             began = time.perf_counter()
-            if began + longest > deadline:
+            if over():
                 break
-            alarm, score = detector(window)
+            alarm, score, *of = detector(window)
             longest = max(longest, time.perf_counter() - began)
+            looked += 1
             alarms.append(bool(alarm))
             scores.append(float(score))
+            if alarm and not what:
+                what = [name for some in of for name in some]
             if alarm and job.get("until_alarm"):
                 break
-        found.append({"alarms": alarms, "scores": scores})
+            if score > job.get("limit", np.inf):
+                break
+        found.append({"alarms": alarms, "scores": scores, "what": what})
     return {"streams": found, "longest": longest}
 
 
@@ -286,7 +356,9 @@ def main() -> None:
                 some = np.random.default_rng(0).normal(size=(400, 2))
                 TOOLS[tool][0](some, {"rows": 100, "features": 2})(some[:100])  # its imports
                 warm = True
-            answer = {"files": files, "windows": windows}[job["kind"]](tool, job)
+            answer = {"files": files, "windows": windows, "simulate": simulate}[job["kind"]](
+                tool, job
+            )
         except Exception as error:  # noqa: BLE001 - a tool's failure is a result to be shown
             answer = {"error": f"{type(error).__name__}: {error}"[:200]}
         print(json.dumps(answer), file=answers, flush=True)

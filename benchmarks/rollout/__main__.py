@@ -150,7 +150,9 @@ def _growing(
 def _quality(rng: np.random.Generator, cell: Cell) -> Batch:
     metric = cell.guard.replace(" ", "_")
     people = streams.population(rng, cell.base, metric, cell.times * cell.margin)
-    n, block = (200_000, BLOCK) if cell.kind == "autocorrelated" else (40_000, 1)
+    n, block = 40_000, 1
+    if cell.kind == "autocorrelated":
+        n, block = (800_000 if cell.base < 0.01 else 200_000), BLOCK
 
     def say(seen: Stream, looks: Counts) -> Says:
         told = guards.quality(seen, metric, cell.margin, BOTH, looks)
@@ -646,8 +648,8 @@ def main() -> int:
         table, above = errors(rows, time.perf_counter() - began, args.workers)
         others: dict[str, Callable[[], Iterable[str]]] = {
             "A block that nobody declared": partial(undeclared, few, seed),
-            "Experiments": partial(experiments, max(args.runs // 2, 20), seed),
-            "Beside other rules": partial(beside, args.runs, seed),
+            "Experiments": partial(experiments, few, seed),
+            "Beside other rules": partial(beside, min(args.runs, 400), seed),
             "What pairing saves": pairing,
             "Two rates": partial(two_rates, few, seed),
             "The router": partial(router, 10 * args.runs, seed),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from homeostat.definition import Project as Project
     from homeostat.definition import check as check
     from homeostat.definition import load as load
-    from homeostat.monitoring.report import drift as drift
+    from homeostat.monitoring.report.report import drift as drift
     from homeostat.training.fit import TrainingSet as TrainingSet
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _HOMES = {
     "Verdict": "homeostat.core.verdict",
     "Version": "homeostat.core.version",
     "check": "homeostat.definition",
-    "drift": "homeostat.monitoring.report",
+    "drift": "homeostat.monitoring.report.report",
     "history": "homeostat.control.history",
     "load": "homeostat.definition",
     "measure": "homeostat.core.metrics",

@@ -12,8 +12,8 @@ from homeostat.control.model import LoopEvent, RetrainingRefused, RunStarted, St
 from homeostat.core.ports import Gauge
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.definition import Project
-from homeostat.monitoring.estimate.model import Estimated, Standing
 from homeostat.monitoring.model import AlertRaised, AlertResolved, Moved, WindowObserved
+from homeostat.monitoring.quality.estimate.model import Estimated, Standing
 from homeostat.rollout.model import Judged, RolledBack, Started, Stepped
 from homeostat.testing.simulate.world import World
 

@@ -20,7 +20,7 @@ from homeostat.core.events import decode
 from homeostat.core.ports import PredictionLog
 from homeostat.definition.example import scaffold
 from homeostat.monitoring.model import WindowObserved
-from homeostat.monitoring.traffic import WHOLE
+from homeostat.monitoring.profiles.traffic import WHOLE
 from homeostat.monitoring.window import Reference
 from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import MODEL, START, World

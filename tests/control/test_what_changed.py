@@ -15,8 +15,8 @@ from homeostat.control.model import LoopEvent, RetrainingRefused, RunStarted
 from homeostat.control.status import status
 from homeostat.control.tick import Controller
 from homeostat.core.events import decode
+from homeostat.monitoring.alerts.triage import Change
 from homeostat.monitoring.model import AlertRaised
-from homeostat.monitoring.triage import Change
 from homeostat.testing.simulate import models
 from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import MODEL, STEP, World
@@ -129,6 +129,6 @@ def test_values_that_vanish_are_a_data_break_and_nothing_is_trained_on_them() ->
 
 @pytest.mark.parametrize("change", list(Change))
 def test_every_change_has_words(change: Change) -> None:
-    from homeostat.monitoring.triage import Cause
+    from homeostat.monitoring.alerts.triage import Cause
 
     assert Cause(change, ("why",)).sentence.endswith("(why)")

@@ -33,7 +33,7 @@ from homeostat.core.duration import Duration
 from homeostat.core.ports import Gauge
 from homeostat.core.route import Route
 from homeostat.definition import Project
-from homeostat.monitoring.certificate import Calibrated, Rate
+from homeostat.monitoring.calibration.certificate import Calibrated, Rate
 from homeostat.monitoring.model import Silenced
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.supervisor import Supervisor

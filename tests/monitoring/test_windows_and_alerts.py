@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -14,8 +15,8 @@ from homeostat.core.events import Recorded, decode, encode
 from homeostat.core.metrics import Estimate
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.budget import MOST, alpha_per_window, looks_per_month
-from homeostat.monitoring.decide import data_broken, decide, drifted, harmed
+from homeostat.monitoring.alerts.decide import data_broken, decide, drifted, harmed
+from homeostat.monitoring.calibration.budget import MOST, alpha_per_window, looks_per_month
 from homeostat.monitoring.model import (
     UNION,
     AlertNotified,
@@ -25,7 +26,7 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.quality import Harm, judge, live_quality
+from homeostat.monitoring.quality.live import Harm, judge, live_quality
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference, observe, windows_due
 
@@ -233,6 +234,46 @@ def test_drift_without_harm_is_recorded_and_pages_nobody() -> None:
     assert state.notices == ()
     assert drifted(state)
     assert harmed(state) is None
+
+
+def test_what_moved_is_told_by_what_it_cost_and_not_by_how_far_it_moved() -> None:
+    random = np.random.default_rng(11)
+    spec = msgspec.structs.replace(SPEC, quality=Quality(metric="brier", max=0.12))
+
+    def drawn(n: int, sure: float, beside: float) -> pl.DataFrame:
+        """The model is sure where `a` is far from 0; `b` has no part in it."""
+        a, b = random.normal(sure, 1, n), random.normal(beside, 1, n)
+        score = 1 / (1 + np.exp(-2 * a))
+        x = np.column_stack([a, b]).astype(np.float32)
+        rows = traffic(n, 3).with_columns(
+            features=pl.Series(x.tolist(), dtype=pl.List(pl.Float32)), score=pl.Series(score)
+        )
+        return rows.with_columns(label=pl.Series((random.random(n) < score) * 1.0))
+
+    before = drawn(5000, 3.0, 0.0)
+    x = np.array(before["features"].to_list())
+    table = before.select("score", "label").with_columns(a=pl.Series(x[:, 0]), b=pl.Series(x[:, 1]))
+    made = Reference.build(table, FEATURES, spec)
+    rows = drawn(3000, 0.0, 9.0)
+    window = observe(
+        rows.drop("label"), made, spec, start=START, end=START + HOUR, version="1", matured=rows
+    )
+    costs = {m.feature: m.cost for m in window.moved if m.cost is not None}
+    assert list(costs) == ["a", "b"]
+    assert (costs["a"] or 0) > 0.05 > abs(costs["b"] or 0)
+    effects = {m.feature: m.effect for m in window.moved}
+    assert (effects["b"] or 0) > (effects["a"] or 0)
+    state = evolve(MonitorState(), window, window.end)
+    (alert,) = decide(state, window, spec, window.end)
+    assert isinstance(alert, AlertRaised)
+    told = alert.text.partition("by what their movement cost: ")[2]
+    assert told.startswith("a by 0.87 (+0.08")
+    # without harm there is nothing to share out
+    quiet = observe(
+        rows.drop("label"), made, spec, start=START, end=START + HOUR, version="1", matured=None
+    )
+    assert [m.cost for m in quiet.moved] == [None] * len(quiet.moved)
+    assert quiet.moved[0].feature == "b"
 
 
 def test_drift_with_harm_is_one_incident() -> None:

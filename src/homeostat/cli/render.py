@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from homeostat.control.pipeline import PipelineResult
     from homeostat.control.status import RolloutView, Status
     from homeostat.definition import Mistake, Report
-    from homeostat.monitoring.drift import DriftReport
+    from homeostat.monitoring.drift.compare import DriftReport
 
 _MARKS = {
     Outcome.PASS: ("pass", "green"),
@@ -134,6 +134,8 @@ def _status(found: Status) -> Iterator[str]:
     yield f"watched     {watched}"
     for verdict in found.monitors:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
+    for moved in found.moved:
+        yield f"                  moved: {moved.sentence}"
     if found.estimate is not None:
         yield f"            {coloured('guess', 'dim')} {found.estimate.sentence}"
     if found.certificate is not None:
@@ -145,8 +147,15 @@ def _status(found: Status) -> Iterator[str]:
     for silence in found.silences:
         yield f"silence     {silence.sentence}"
     for alert in found.alerts:
-        colour = "red" if alert.severity == "critical" else "yellow"
-        yield f"{coloured('ALERT', colour)}       {alert.sentence} (since {when(alert.since)})"
+        word, colour = {"critical": ("ALERT", "red"), "warning": ("ALERT", "yellow")}.get(
+            alert.severity, ("noted", "dim")
+        )
+        quiet = "" if alert.silenced is None else f", silenced until {when(alert.silenced)}"
+        yield (
+            f"{coloured(word, colour)}       {alert.severity} {alert.kind}, since "
+            f"{when(alert.since)}{quiet}: {alert.title}"
+        )
+        yield from (f"            {part}" for part in alert.sentence.split("; "))
     yield from _retraining(found)
     yield f"next        {found.next}"
 

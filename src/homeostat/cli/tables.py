@@ -74,7 +74,7 @@ def drift(
     """Compare any two tables; exit code 1 when they differ. Needs no project."""
     from homeostat.cli import render
     from homeostat.cli.files import there, write_text
-    from homeostat.monitoring.report import examine, html, markdown
+    from homeostat.monitoring.report.report import examine, html, markdown
 
     for path in (baseline, current):
         there(path)
@@ -108,7 +108,7 @@ def _words(text: str | None) -> list[str]:
 
 def _spec(tests: str | None, min_effect: float) -> Drift:
     from homeostat.core.errors import BadInput
-    from homeostat.monitoring.column import NAMES
+    from homeostat.monitoring.drift.column import NAMES
     from homeostat.monitoring.spec import Drift
 
     wanted = tuple(_words(tests))

@@ -16,11 +16,11 @@ from homeostat.control.record import settle
 from homeostat.core.errors import BadInput, Refused
 from homeostat.core.names import Arm
 from homeostat.core.version import Version
-from homeostat.monitoring import calibration
-from homeostat.monitoring.calibration import History, Setting
-from homeostat.monitoring.certificate import Calibrated
-from homeostat.monitoring.levels import Levels
-from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.calibration import replay as calibration
+from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.calibration.levels import Levels
+from homeostat.monitoring.calibration.replay import History, Setting
+from homeostat.monitoring.profiles.traffic import SCORE
 from homeostat.monitoring.window import LABEL, Reference
 
 WINDOWS = 20

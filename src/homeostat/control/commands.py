@@ -13,7 +13,7 @@ from homeostat.control.record import settle
 from homeostat.control.tick import Controller
 from homeostat.core.errors import BadInput, Refused, Unavailable
 from homeostat.core.route import Servable
-from homeostat.monitoring.decide import EVERY, KINDS
+from homeostat.monitoring.alerts.decide import EVERY, KINDS
 from homeostat.monitoring.model import Silenced
 from homeostat.rollout import commands
 from homeostat.rollout.model import Promoted

@@ -13,7 +13,7 @@ import polars as pl
 
 from homeostat.control.platform import Platform
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.profiles.traffic import SCORE
 from homeostat.monitoring.window import LABEL
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.experiment import plan_of_one

@@ -17,9 +17,9 @@ from homeostat.control.tally import Counts
 from homeostat.core.ports import Gauge
 from homeostat.core.verdict import Verdict
 from homeostat.definition import Project
-from homeostat.monitoring.decide import EVERY, KINDS, notices, silence
-from homeostat.monitoring.estimate.model import Estimated, Standing
+from homeostat.monitoring.alerts.decide import EVERY, KINDS, notices, silence
 from homeostat.monitoring.model import WindowObserved
+from homeostat.monitoring.quality.estimate.model import Estimated, Standing
 from homeostat.rollout.model import Phase, Rollout
 
 HELP = {

@@ -22,7 +22,7 @@ from homeostat.core.duration import Duration
 from homeostat.core.verdict import Verdict
 from homeostat.core.version import Version
 from homeostat.definition import Project
-from homeostat.monitoring.decide import (
+from homeostat.monitoring.alerts.decide import (
     cause,
     changed_at,
     drifted,

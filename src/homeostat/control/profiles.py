@@ -15,8 +15,8 @@ import polars as pl
 from homeostat.control.platform import Platform
 from homeostat.core.errors import Damaged
 from homeostat.data import snapshots
-from homeostat.monitoring.profiles import from_table, to_table
-from homeostat.monitoring.traffic import Traffic, Watched, grain, profiles, together
+from homeostat.monitoring.profiles.profile import from_table, to_table
+from homeostat.monitoring.profiles.traffic import Traffic, Watched, grain, profiles, together
 
 WEEK = timedelta(days=7)
 MOST_WEEKS = 8

@@ -12,10 +12,10 @@ from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.certificate import Calibrated
-from homeostat.monitoring.decide import cause, changed_at
-from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.model import Silenced
+from homeostat.monitoring.alerts.decide import cause, changed_at, drifted, silence
+from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.model import Alert, MonitorState, Moved, Silenced
+from homeostat.monitoring.quality.estimate.model import Estimated
 from homeostat.rollout.freeze import frozen_until
 from homeostat.rollout.model import Phase, Rollout
 from homeostat.rollout.spec import RolloutSpec
@@ -96,17 +96,22 @@ class Retraining(msgspec.Struct, frozen=True):
 
 
 class AlertView(msgspec.Struct, frozen=True):
+    """silenced: until when nobody is told of it; None: people are told."""
+
     kind: str
     severity: str
     since: datetime
     sentence: str
     incident: str = ""
+    title: str = ""
+    silenced: datetime | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
     """Everything `homeostat status` shows. next: what a person may do now. estimate: what quality
     may be, without labels: no measurement, and no verdict. silences: that hold now.
-    certificate: how far the champion's monitors can be trusted, where that was measured."""
+    certificate: how far the champion's monitors can be trusted, where that was measured. moved:
+    the features that have moved, the costliest first where they are found to cost something."""
 
     model: str
     at: datetime
@@ -123,6 +128,7 @@ class Status(msgspec.Struct, frozen=True):
     estimate: Estimated | None = None
     silences: tuple[Silenced, ...] = ()
     certificate: Calibrated | None = None
+    moved: tuple[Moved, ...] = ()
 
 
 def status(platform: Platform) -> Status:
@@ -140,7 +146,15 @@ def status(platform: Platform) -> Status:
         monitors=monitor.verdicts,
         watched_until=monitor.last_end,
         alerts=tuple(
-            AlertView(a.kind, a.severity, a.since, a.sentence, a.incident)
+            AlertView(
+                a.kind,
+                a.severity,
+                a.since,
+                a.sentence,
+                a.incident,
+                a.title,
+                _silent(monitor, a, now),
+            )
             for a in monitor.open_alerts
         ),
         retraining=_retraining(platform, state, now),
@@ -148,7 +162,13 @@ def status(platform: Platform) -> Status:
         estimate=monitor.estimate,
         silences=tuple(s for s in monitor.silences.values() if s.until > now),
         certificate=monitor.certificate_of(state.champion),
+        moved=tuple(m for m in monitor.moved if m.drifted) if drifted(monitor) else (),
     )
+
+
+def _silent(monitor: MonitorState, alert: Alert, now: datetime) -> datetime | None:
+    found = silence(monitor, alert.kind, now)
+    return None if found is None else found.until
 
 
 def _champion(platform: Platform, state: State) -> Champion | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from homeostat.monitoring.budget import MONTH
+from homeostat.monitoring.calibration.budget import MONTH
 from homeostat.monitoring.model import WindowObserved
 
 Counts = dict[str, int]

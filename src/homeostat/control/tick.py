@@ -32,10 +32,10 @@ from homeostat.core.errors import Conflict, HomeostatError
 from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
 from homeostat.core.ports import Notice
 from homeostat.core.version import Version
-from homeostat.monitoring.decide import decide as decide_alerts
-from homeostat.monitoring.decide import escalations, heartbeat, notices
+from homeostat.monitoring.alerts.decide import decide as decide_alerts
+from homeostat.monitoring.alerts.decide import escalations, heartbeat, notices
 from homeostat.monitoring.model import AlertNotified, WindowObserved
-from homeostat.monitoring.traffic import SCORE
+from homeostat.monitoring.profiles.traffic import SCORE
 from homeostat.monitoring.window import CATCH_UP, LABEL, Reference
 from homeostat.rollout.model import Promoted
 

@@ -85,7 +85,8 @@ def all_of(check: str, parts: Iterable[Verdict]) -> Verdict:
     if not parts:
         return Verdict(check, outcome, f"{check}: nothing was checked")
     if outcome is Outcome.PASS:
-        return Verdict(check, outcome, f"{check}: all {len(parts)} checks passed", parts=parts)
+        which = f"all {len(parts)} checks" if len(parts) > 1 else "the one check"
+        return Verdict(check, outcome, f"{check}: {which} passed", parts=parts)
     bad = [p for p in parts if p.outcome is outcome]
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     return Verdict(check, outcome, bad[0].sentence + more, parts=parts)

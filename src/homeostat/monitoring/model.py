@@ -9,10 +9,10 @@ import msgspec
 from homeostat.core.events import Event
 from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.certificate import Calibrated
-from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.outcomes import Outcomes
-from homeostat.monitoring.quality import Harm
+from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.quality.estimate.model import Estimated
+from homeostat.monitoring.quality.live import Harm
+from homeostat.monitoring.quality.outcomes import Outcomes
 
 KEPT = 200
 """Windows whose figures the state keeps."""
@@ -27,19 +27,26 @@ FAILED_REQUESTS = "errors"
 
 class Moved(msgspec.Struct, frozen=True):
     """A feature (or `score`) in one window. effect: KS distance or total variation; low: its
-    lower bound."""
+    lower bound. cost: how much more the mean squared error of the score would be had only this
+    feature moved (Kitagawa 1955), on the window's final labels; where harm was found."""
 
     feature: str
     effect: float | None
     low: float | None
     psi: float | None
     drifted: bool
+    cost: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        text = f"{self.feature} by {self.effect or self.psi or 0:.2f}"
+        return text if self.cost is None else f"{text} ({self.cost:+.4f} of squared error)"
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """That one feature has moved, after a window (`monitoring.betting`). log: natural logarithm of
-    its evidence. bets: those that have gained most so far, each with the logarithm of its gain.
-    named: it has been called drifted, and that is not over."""
+    """That one feature has moved, after a window (`monitoring.drift.betting`). log: natural
+    logarithm of its evidence. bets: those that have gained most so far, each with the logarithm
+    of its gain. named: it has been called drifted, and that is not over."""
 
     feature: str
     log: float
@@ -51,13 +58,15 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     """One closed window [start, end) of one model's traffic, answered by champion and canary.
 
     version: the champion that it is compared with. rows: requests, errors: those that failed.
-    moved: the most moved features, at most ten. largest_effect: over all of them, of the whole
+    moved: the most moved features, at most ten; where harm was found, those that moved beyond
+    doubt by what they cost, first. largest_effect: over all of them, of the whole
     traffic. alpha: what the window was allowed to spend on false alarms. estimate: what quality
     may be, without labels; it decides nothing. labels: what final labels say of the scores.
     matured_until: the end of the event time that quality and labels are about. evidence: of the
     features that may have moved, over the windows so far. down: of a window without a request,
     what was not running: the `controller` (nobody was there to say whether workers were), the
-    `workers`; empty: both were, and nobody asked."""
+    `workers`; empty: both were, and nobody asked. joint: of all features together, where that is
+    declared; where it fails, `drift` fails too."""
 
     start: datetime
     end: datetime
@@ -76,11 +85,13 @@ class WindowObserved(Event, frozen=True, tag="monitor.window"):
     matured_until: datetime | None = None
     evidence: tuple[Evidence, ...] = ()
     down: str = ""
+    joint: Verdict | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Harm first."""
-        return tuple(v for v in (self.quality, self.drift, self.data) if v is not None)
+        found = (self.quality, self.drift, self.joint, self.data)
+        return tuple(v for v in found if v is not None)
 
     @property
     def quiet(self) -> bool:

@@ -20,13 +20,15 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probability for KS; other tests are held against what it is in theirs).
     false_alarms_per_month: the budget, over all features, slices and windows. by: features whose
     values' slices are watched by themselves too. weeks: compare with the same window of that many
-    last weeks instead of the training and test period (0: no)."""
+    last weeks instead of the training and test period (0: no). joint: also look at all features
+    together, on a sample of each window; always against the training and test period."""
 
     tests: Literal["auto"] | tuple[Test, ...] = "auto"
     min_effect: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     false_alarms_per_month: Positive = 1.0
     by: tuple[str, ...] = ()
     weeks: Annotated[int, Meta(ge=0, le=8)] = 0
+    joint: bool = False
 
 
 class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

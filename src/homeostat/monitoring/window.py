@@ -14,18 +14,15 @@ from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
 from homeostat.core.records import PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.monitoring.baseline import Baseline
-from homeostat.monitoring.column import ColumnDrift
-from homeostat.monitoring.drift import DriftReport, report
-from homeostat.monitoring.estimate.model import Estimated
-from homeostat.monitoring.estimate.service import Estimator, Rows
-from homeostat.monitoring.health import data_quality
-from homeostat.monitoring.levels import MONITORS, Levels, nominal
+from homeostat.monitoring.calibration.levels import MONITORS, Levels, nominal
+from homeostat.monitoring.drift.attribution import attribute
+from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.drift.column import ColumnDrift
+from homeostat.monitoring.drift.compare import DriftReport, report
+from homeostat.monitoring.drift.together import SHARE, Together
+from homeostat.monitoring.drift.watch import watch
 from homeostat.monitoring.model import CONTROLLER, WORKERS, Evidence, Moved, WindowObserved
-from homeostat.monitoring.outcomes import Meaning, Outcomes
-from homeostat.monitoring.quality import Harm, judge
-from homeostat.monitoring.spec import MonitoringSpec, Quality
-from homeostat.monitoring.traffic import (
+from homeostat.monitoring.profiles.traffic import (
     SCORE,
     WHOLE,
     Traffic,
@@ -34,12 +31,19 @@ from homeostat.monitoring.traffic import (
     scored,
     together,
 )
-from homeostat.monitoring.watch import watch
+from homeostat.monitoring.quality.estimate.model import Estimated
+from homeostat.monitoring.quality.estimate.service import Estimator, Rows
+from homeostat.monitoring.quality.health import data_quality
+from homeostat.monitoring.quality.live import Harm, judge
+from homeostat.monitoring.quality.outcomes import Meaning, Outcomes
+from homeostat.monitoring.spec import MonitoringSpec, Quality
 
 CATCH_UP = 24
 """Windows that one tick looks at most; after an outage the others follow in the next ticks."""
 LABEL, PROPENSITY = "label", "propensity"
 MOST_MOVED = 10
+COSTED = 10_000
+"""Rows of each side that the cost of movements is estimated on, at most."""
 
 
 def windows_due(
@@ -78,8 +82,9 @@ class Reference(msgspec.Struct, frozen=True):
     period (a test period alone may be a Sunday), and of the score, over the test set. watched: the
     same, binned for profiles, and of each declared slice. quality: the declared metric on the test
     set, with its interval; None where no quality is declared. estimator: of that metric without
-    labels, where that is declared. meaning: what scores say of the label, where quality is
-    declared."""
+    labels, where that is declared. together: all features, where that is declared. meaning: what
+    scores say of the label, where quality is declared. tested: test rows with
+    score and label, to say what movements cost."""
 
     features: tuple[str, ...]
     baseline: Baseline
@@ -87,6 +92,8 @@ class Reference(msgspec.Struct, frozen=True):
     quality: Estimate | None
     estimator: Estimator | None = None
     meaning: Meaning | None = None
+    tested: pl.DataFrame | None = None
+    together: Together | None = None
 
     @classmethod
     def build(
@@ -130,7 +137,13 @@ class Reference(msgspec.Struct, frozen=True):
                 confidence=1 - nominal(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
-        return cls(tuple(features), baseline, watched, quality, estimator, meaning)
+        kept = tested.select(pl.col(features).cast(pl.Float32), SCORE, LABEL)
+        kept = kept.sample(min(kept.height, COSTED), seed=0)
+        together = None
+        if spec.drift.joint:
+            together = Together.learn(inputs.select(features).to_numpy())
+        made = (quality, estimator, meaning, kept, together)
+        return cls(tuple(features), baseline, watched, *made)
 
 
 def observe(
@@ -175,30 +188,44 @@ def observe(
         parts = profiles(rows, reference.watched, version, start, end - start, 1)
         traffic = together(reference.watched, [parts])
     whole = traffic[WHOLE]
+    joint: Verdict | None = None
+    more: tuple[Evidence, ...] = ()
+    if reference.together is not None:
+        sample = whole.sample[:, : len(reference.features)]
+        joint, more = reference.together.look(sample, spec.drift, alpha * SHARE, before)
+        alpha *= 1 - SHARE
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
     found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)
+    drift = with_joint(_drift_verdict(found, whole.rows, down), joint)
     inputs = [c for c in columns if c.column in reference.features]
     # a slice of few rows is far from its baseline in any window: it dates no change
     plain = [*inputs, *(c for c in columns if c.column == SCORE)]
     quality, harm = _quality(matured, reference, spec, version, threshold, k, on_quality)
+    ranked = found.ranked()
+    moved = tuple(_moved(c) for c in ranked[:MOST_MOVED])
+    if (quality is not None and quality.failed) or (harm is not None and harm.shown):
+        drifting = [_moved(c) for c in ranked if c.drifted]
+        costly = _costly(drifting, matured, reference, version)
+        moved = (*costly, *(m for m in moved if not m.drifted))[:MOST_MOVED]
     return WindowObserved(
         start,
         end,
         version,
         whole.rows,
         whole.errors,
-        _drift_verdict(found, whole.rows, down),
+        drift,
         data_quality(inputs, rows=whole.rows, errors=whole.errors, alpha=on_data),
         quality,
         harm,
-        tuple(_moved(c) for c in found.ranked()[:MOST_MOVED]),
+        moved,
         max((c.effect for c in plain if c.effect is not None), default=None),
         levels.sum(spec),
         _estimated(rows, matured, reference, version),
         _outcomes(matured, reference, version, on_quality),
         matured_until,
-        evidence,
+        (*evidence, *more),
         "" if whole.rows else down,
+        joint,
     )
 
 
@@ -228,8 +255,37 @@ def _drift_verdict(found: DriftReport, rows: int, down: str) -> Verdict:
     return msgspec.structs.replace(found.verdict, parts=tuple(failed[:MOST_MOVED]))
 
 
+def with_joint(drift: Verdict, joint: Verdict | None) -> Verdict:
+    """The columns' verdict, or what was found beside them."""
+    if joint is None or not joint.failed:
+        return drift
+    said = f"{drift.sentence}; {joint.sentence}" if drift.failed else joint.sentence
+    return msgspec.structs.replace(
+        drift, outcome=Outcome.FAIL, sentence=said, parts=(*drift.parts, joint)
+    )
+
+
 def _moved(column: ColumnDrift) -> Moved:
     return Moved(column.column, column.effect, column.low, column.psi, column.drifted)
+
+
+def _costly(
+    moved: Sequence[Moved], matured: pl.DataFrame | None, reference: Reference, version: str
+) -> list[Moved]:
+    """What the movement of each feature cost on the final labels, the costliest first."""
+    features, before = reference.features, reference.tested
+    names = [m.feature for m in moved if m.feature in features]
+    if matured is None or before is None or "features" not in matured.columns or not names:
+        return list(moved)
+    own = (pl.col("version") == version) & (pl.col("features").list.len() == len(features))
+    rows = matured.filter(own & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null())
+    rows = rows.sample(min(rows.height, COSTED), seed=0)
+    after = pl.DataFrame(_matrix(rows, len(features)), schema=list(features), orient="row")
+    after = after.with_columns(rows[SCORE], rows[LABEL])
+    found = attribute(before, after, names, SCORE, LABEL)
+    costs = {p.column: p.moved for p in found.parts}
+    told = [msgspec.structs.replace(m, cost=costs.get(m.feature)) for m in moved]
+    return sorted(told, key=lambda m: -(costs.get(m.feature, -np.inf)))
 
 
 def _quality(

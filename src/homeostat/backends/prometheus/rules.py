@@ -14,8 +14,8 @@ from typing import Any, Literal
 from homeostat.backends.prometheus.config import document
 from homeostat.core.duration import Duration
 from homeostat.definition import Project
-from homeostat.monitoring.decide import NO_TRAFFIC
-from homeostat.monitoring.health import ERRORS
+from homeostat.monitoring.alerts.decide import NO_TRAFFIC
+from homeostat.monitoring.quality.health import ERRORS
 from homeostat.monitoring.spec import Quality
 
 DEAD = timedelta(minutes=5)

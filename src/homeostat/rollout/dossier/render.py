@@ -69,6 +69,7 @@ def _environment() -> Environment:
         "state": lambda outcome: OUTCOMES.get(outcome, outcome),
         "tolerated": tolerated,
         "title": _title,
+        "bare": _bare,
         "cell": lambda text: str(text).replace("|", "\\|"),
         "short": lambda digest: str(digest)[:19] + "…" if len(str(digest)) > 42 else digest,
     }
@@ -85,6 +86,12 @@ def _title(guard: Guard) -> str:
     title = name(guard.name)
     title = title[:1].upper() + title[1:]
     return title if guard.slice is None else f"{title}: {guard.slice}"
+
+
+def _bare(sentence: str) -> str:
+    """A guard's sentence without its name, under a heading that says it."""
+    said = sentence.partition(": ")[2] or sentence
+    return said[:1].upper() + said[1:]
 
 
 def _parts(found: Dossier) -> list[str]:

@@ -92,7 +92,9 @@ def unanswered(seen: Observations) -> str:
 
 
 def between(harm: Bounds, *, percent: bool = False) -> str:
-    form: Callable[[float], str] = (lambda v: f"{v:.4%}") if percent else (lambda v: f"{v:.4f}")
+    form: Callable[[float], str] = (
+        (lambda v: f"{100 * v:.3g} %") if percent else (lambda v: f"{v:.4f}")
+    )
     low = form(harm.low) if math.isfinite(harm.low) else "unknown"
     high = form(harm.high) if math.isfinite(harm.high) else "unknown"
     return f"between {low} and {high}"

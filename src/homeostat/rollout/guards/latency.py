@@ -36,7 +36,7 @@ def judge(guard: LatencyGuard, seen: Observations, alpha: Alpha) -> Verdict:
     least = max(sequences.least_for_quantile(P99, a) for a in halves)
     sentence = (
         f"latency_p99: {candidate.point * 1e3:.2f} ms against {champion.point * 1e3:.2f} ms of "
-        f"the champion: beyond a slack of {guard.slack} {ratio.point:.2f} times as long "
+        f"the champion, {ratio.point:.2f} times as long less {guard.slack} of slack "
         f"({between(ratio)}; at most {guard.max_ratio:g})"
     )
     most = guard.max_ratio

@@ -41,7 +41,8 @@ def _judge(
     mine, theirs = (f"{k:,} of {n:,}" for n, k in (folded.canary, folded.champion))
     sentence = (
         f"{check}: {mine} {what}, {theirs} of the champion: "
-        f"{harm.point:+.4%} ({between(harm, percent=True)}; margin {margin:.4%}){how}"
+        f"{100 * harm.point:+.3g} % ({between(harm, percent=True)}; "
+        f"margin {100 * margin:.3g} %){how}"
     )
     return judged(check, harm, margin, 0.0, sentence, "requests to each version", seen)
 

@@ -1,0 +1,148 @@
+"""The prediction log in profiles: of all requests, and of each declared slice of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from homeostat.core.errors import BadInput
+from homeostat.core.names import Arm
+from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.profiles.profile import Profile, Scheme, profile, total
+
+SCORE = "score"
+WHOLE = ""
+"""The slice that is all requests."""
+MIN_SLICE = 500
+"""Reference rows below which a slice is not watched by itself."""
+MOST_SLICES = 20
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+Traffic = dict[str, Profile]
+"""Per slice; of requests that the champion or a canary answered."""
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Requests whose feature (by its place) has a value."""
+
+    name: str
+    feature: int
+    value: float
+    scheme: Scheme
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """What traffic is held against: the features in the model's order, then the score. whole: all
+    requests; slices: some of them, each with a baseline of its own."""
+
+    features: tuple[str, ...]
+    whole: Scheme
+    slices: tuple[Slice, ...] = ()
+
+    @classmethod
+    def build(cls, reference: pl.DataFrame, baseline: Baseline, by: Sequence[str]) -> Watched:
+        """reference: features in 32 bits, then `score`, null where the model was fitted."""
+        features = tuple(name for name in reference.columns if name != SCORE)
+        slices = []
+        for name in by:
+            if name not in features:
+                raise BadInput(
+                    f"no feature {name!r} to slice by",
+                    path="$.monitoring.drift.by",
+                    expected=f"one of {', '.join(features[:20])}",
+                )
+            counted = reference.get_column(name).drop_nulls().value_counts(name="n")
+            counted = counted.filter(pl.col("n") >= MIN_SLICE).sort("n", name, descending=True)
+            for value, _ in counted.head(MOST_SLICES).rows():
+                rows = reference.filter(pl.col(name) == value)
+                scheme = Scheme.of(scored(rows))
+                slices.append(Slice(f"{name}={value:g}", features.index(name), value, scheme))
+        return cls(features, Scheme.of(baseline), tuple(slices))
+
+    def scheme(self, name: str) -> Scheme:
+        return next((s.scheme for s in self.slices if s.name == name), self.whole)
+
+    @property
+    def key(self) -> str:
+        return ":".join((self.whole.key, *(f"{s.name}/{s.scheme.key}" for s in self.slices)))
+
+
+def scored(reference: pl.DataFrame) -> Baseline:
+    """Of the features, over all rows, and of the score, over those that have one."""
+    inputs = Baseline.build(reference.drop(SCORE))
+    scores = Baseline.build(reference.select(SCORE).drop_nulls())
+    return Baseline((*inputs.columns, *scores.columns), inputs.rows)
+
+
+def grain(window: timedelta) -> timedelta:
+    """How finely a window is profiled: by the minute, by the hour where it lasts days."""
+    return MINUTE if window <= 24 * HOUR else HOUR
+
+
+def profiles(
+    log: pl.DataFrame, watched: Watched, version: str, start: datetime, step: timedelta, steps: int
+) -> dict[str, list[Profile]]:
+    """The log from `start` on in `steps` profiles per slice, each of `step`.
+
+    log: rows of `core.records.PREDICTIONS`; shadow scores and rows outside are left out. version:
+    whose scores count; features count of all answers that have as many as the champion."""
+    seen = log.select(
+        since=(pl.col("time") - start).dt.total_microseconds(),
+        answer=pl.col("arm").ne_missing(Arm.SHADOW.value),
+        fine=pl.col("error").is_null() & pl.col(SCORE).is_not_null(),
+        own=pl.col("version").eq_missing(version),
+        width=pl.col("features").list.len(),
+        priority=pl.col("id").hash(0),
+    )
+    since = seen["since"].to_numpy() // (step // timedelta(microseconds=1))
+    inside = (since >= 0) & (since < steps) & seen["answer"].to_numpy()
+    rows = np.bincount(since[inside], minlength=steps)
+    at = np.flatnonzero(inside & seen["fine"].to_numpy())
+    group = since[at]
+    errors = rows - np.bincount(group, minlength=steps)
+    features = log["features"].gather(at) if len(at) < log.height else log["features"]
+    table, absent = _matrix(features, seen["width"].to_numpy()[at], len(watched.features))
+    values = {name: table[:, i] for i, name in enumerate(watched.features)}
+    values[SCORE] = log[SCORE].to_numpy()[at]
+    away = dict.fromkeys(watched.features, absent)
+    away[SCORE] = ~seen["own"].to_numpy()[at]
+    ids = seen["priority"].to_numpy()[at]
+    requests = list(zip(rows.tolist(), errors.tolist(), strict=True))
+    whole = profile(watched.whole, values, ids, absent=away, group=group, requests=requests)
+    found = {WHOLE: whole}
+    for s in watched.slices:
+        inside = ~absent & (table[:, s.feature] == s.value)
+        sizes = np.bincount(group[inside], minlength=steps)
+        found[s.name] = profile(
+            s.scheme,
+            {name: column[inside] for name, column in values.items()},
+            ids[inside],
+            absent={name: out[inside] for name, out in away.items()},
+            group=group[inside],
+            requests=[(int(size), 0) for size in sizes],
+        )
+    return found
+
+
+def _matrix(features: pl.Series, widths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """-> the features (n, width), and which rows have not as many: they are left out."""
+    fits = widths == width
+    table = np.full((len(features), width), np.nan, dtype=np.float32)
+    if fits.any():
+        kept = features if fits.all() else features.filter(pl.Series(fits))
+        table[fits] = kept.explode().to_numpy().reshape(-1, width)
+    return table, ~fits
+
+
+def together(watched: Watched, parts: Iterable[Mapping[str, Sequence[Profile]]]) -> Traffic:
+    """The traffic of several stretches as one."""
+    kept = list(parts)
+    names = (WHOLE, *(s.name for s in watched.slices))
+    return {
+        name: total(watched.scheme(name), [p for part in kept for p in part.get(name, ())])
+        for name in names
+    }
