@@ -7,11 +7,13 @@ from homeostat.backends.grafana.charts import (
     Chart,
     Line,
     Row,
+    by_arm,
     errors,
     of_model,
     of_server,
     quantile,
     rate,
+    series,
 )
 from homeostat.definition import Project
 
@@ -25,7 +27,7 @@ def rows(project: Project) -> tuple[Row, ...]:
             Chart(
                 "Champion",
                 "The version that answers.",
-                (Line(f"homeostat_champion_info{of}", "version {{version}}"),),
+                series(of, homeostat_champion_info="version {{version}}"),
                 kind="figure",
                 unit="none",
                 width=4,
@@ -77,7 +79,6 @@ def rows(project: Project) -> tuple[Row, ...]:
 
 
 def _requests(of: str) -> Row:
-    by = "version, arm"
     latency = tuple(
         Line(quantile(of, "arm", share), f"{name} {{{{arm}}}}")
         for share, name in (("0.99", "p99"), ("0.5", "median"))
@@ -88,7 +89,7 @@ def _requests(of: str) -> Row:
             Chart(
                 "Rate",
                 "Rows answered per second, by version; those in the shadow answer nobody.",
-                (Line(rate("model_predictions_total", of, by), "version {{version}} {{arm}}"),),
+                (by_arm(of),),
                 unit="reqps",
             ),
             Chart(
@@ -123,16 +124,15 @@ def _quality(project: Project, of: str) -> Row:
         Chart(
             "Drift score",
             "How far features moved from what the champion was trained on: 0 to 1, per window.",
-            (
-                Line(f"model_drift_score{of}", "{{feature}}"),
-                Line(f"homeostat_drift_min_effect{of}", "declared minimum"),
+            series(
+                of, model_drift_score="{{feature}}", homeostat_drift_min_effect="declared minimum"
             ),
             limit=project.monitoring.drift.min_effect,
         ),
         Chart(
             "Verdicts of the monitors",
             "Green pass, yellow inconclusive, red fail. Nothing measured is never a pass.",
-            (Line(f"homeostat_monitor_outcome{of}", "{{check}}"),),
+            series(of, homeostat_monitor_outcome="{{check}}"),
             kind="verdict",
         ),
     ]
@@ -171,4 +171,4 @@ def _bounds(project: Project, of: str) -> tuple[Line, ...]:
     quality = project.monitoring.quality
     if quality is None or (quality.min is None and quality.max is None):
         return ()
-    return (Line(f"homeostat_quality_bound{of}", "declared {{bound}}"),)
+    return series(of, homeostat_quality_bound="declared {{bound}}")

@@ -52,6 +52,17 @@ def of_model(model: str) -> str:
     return f'{{model="{model}"}}'
 
 
+def series(of: str, **legends: str) -> tuple[Line, ...]:
+    """A line per metric of a model, with its legend."""
+    return tuple(Line(f"{metric}{of}", legend) for metric, legend in legends.items())
+
+
+def by_arm(of: str) -> Line:
+    """Rows answered per second by each version in each arm."""
+    asked = rate("model_predictions_total", of, "version, arm")
+    return Line(asked, "version {{version}} {{arm}}")
+
+
 def rate(metric: str, of: str, by: str = "model") -> str:
     """Of a counter, per second."""
     return f"sum by ({by}) (rate({metric}{of}[{RATE}]))"

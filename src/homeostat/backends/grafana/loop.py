@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeostat.backends.grafana.charts import Chart, Line, Row, of_model, of_server
+from homeostat.backends.grafana.charts import Chart, Line, Row, of_model, of_server, series
 from homeostat.definition import Project
 
 
@@ -35,10 +35,7 @@ def _alive(project: Project, of: str) -> Row:
         Chart(
             "Cannot be done now",
             "What the loop tries again: its own effects, and notices that wait.",
-            (
-                Line(f"homeostat_loop_problems{of}", "effects"),
-                Line(f"homeostat_notices_waiting{of}", "notices"),
-            ),
+            series(of, homeostat_loop_problems="effects", homeostat_notices_waiting="notices"),
             kind="figure",
             limit=1,
             width=6,
@@ -62,10 +59,7 @@ def _data(of: str) -> Row:
             Chart(
                 "Requests per window",
                 "What the monitors looked at.",
-                (
-                    Line(f"homeostat_window_requests{of}", "requests"),
-                    Line(f"homeostat_window_errors{of}", "failed"),
-                ),
+                series(of, homeostat_window_requests="requests", homeostat_window_errors="failed"),
             ),
             Chart(
                 "Data quality",
@@ -81,13 +75,13 @@ def _data(of: str) -> Row:
             Chart(
                 "Labels that are there",
                 "Share of the requests whose labels should be final that have one.",
-                (Line(f"homeostat_label_coverage{of}", "labelled"),),
+                series(of, homeostat_label_coverage="labelled"),
                 unit="percentunit",
             ),
             Chart(
                 "Label delay",
                 "From request to label: so many are there by then.",
-                (Line(f"homeostat_label_delay_seconds{of}", "{{share}} of them"),),
+                series(of, homeostat_label_delay_seconds="{{share}} of them"),
                 unit="s",
                 width=24,
             ),
@@ -102,27 +96,28 @@ def _retraining(of: str) -> Row:
             Chart(
                 "Started and refused",
                 "By trigger, since the first event.",
-                (
-                    Line(f"homeostat_retrainings_total{of}", "{{trigger}} started"),
-                    Line(f"homeostat_retraining_refusals_total{of}", "{{trigger}} refused"),
+                series(
+                    of,
+                    homeostat_retrainings_total="{{trigger}} started",
+                    homeostat_retraining_refusals_total="{{trigger}} refused",
                 ),
             ),
             Chart(
                 "Budget of the week",
                 "Retrainings in seven days, and without gain, beside what is declared.",
-                (
-                    Line(f"homeostat_retrainings_last_week{of}", "last seven days"),
-                    Line(f"homeostat_retrainings_per_week{of}", "declared"),
-                    Line(f"homeostat_retrainings_without_gain{of}", "without gain"),
-                    Line(f"homeostat_retrainings_without_gain_limit{of}", "then asks a person"),
+                series(
+                    of,
+                    homeostat_retrainings_last_week="last seven days",
+                    homeostat_retrainings_per_week="declared",
+                    homeostat_retrainings_without_gain="without gain",
+                    homeostat_retrainings_without_gain_limit="then asks a person",
                 ),
             ),
             Chart(
                 "Training runs",
                 "Under way, and how they ended.",
-                (
-                    Line(f"homeostat_training_running{of}", "under way"),
-                    Line(f"homeostat_runs_total{of}", "{{outcome}}"),
+                series(
+                    of, homeostat_training_running="under way", homeostat_runs_total="{{outcome}}"
                 ),
             ),
         ),
@@ -137,19 +132,21 @@ def _alarms(of: str) -> Row:
                 "False-alarm budget",
                 "Expected false alarms that the windows of the last 30 days were allowed, beside"
                 " what is declared for a month.",
-                (
-                    Line(f"homeostat_false_alarm_budget_used{of}", "used"),
-                    Line(f"homeostat_false_alarm_budget{of}", "declared"),
+                series(
+                    of,
+                    homeostat_false_alarm_budget_used="used",
+                    homeostat_false_alarm_budget="declared",
                 ),
             ),
             Chart(
                 "Calibrated false alarms",
                 "Per month, replayed on the champion's own quiet history, with the 95 % interval;"
                 " none before `homeostat monitors calibrate`.",
-                (
-                    Line(f"homeostat_calibrated_false_alarms{of}", "{{check}}"),
-                    Line(f"homeostat_calibrated_false_alarms_low{of}", "{{check}} at least"),
-                    Line(f"homeostat_calibrated_false_alarms_high{of}", "{{check}} at most"),
+                series(
+                    of,
+                    homeostat_calibrated_false_alarms="{{check}}",
+                    homeostat_calibrated_false_alarms_low="{{check}} at least",
+                    homeostat_calibrated_false_alarms_high="{{check}} at most",
                 ),
             ),
             Chart(

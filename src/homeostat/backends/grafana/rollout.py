@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from homeostat.backends.grafana.charts import Chart, Line, Row, of_model, quantile, rate
+from homeostat.backends.grafana.charts import Chart, Line, Row, by_arm, of_model, quantile, series
 
 
 def rows(model: str) -> tuple[Row, ...]:
     of = of_model(model)
     phase = f"homeostat_rollout_phase{of} == 1"
-    by = "version, arm"
     progress = Row(
         "Progress",
         (
@@ -22,13 +21,13 @@ def rows(model: str) -> tuple[Row, ...]:
             Chart(
                 "Share of the candidate",
                 "Percent of the requests, as decided.",
-                (Line(f"homeostat_rollout_percent{of}", "version {{candidate}}"),),
+                series(of, homeostat_rollout_percent="version {{candidate}}"),
                 unit="percent",
             ),
             Chart(
                 "Requests by arm",
                 "As answered; shadow: scored in pairs, off the response path.",
-                (Line(rate("model_predictions_total", of, by), "version {{version}} {{arm}}"),),
+                (by_arm(of),),
                 unit="reqps",
             ),
         ),
@@ -40,23 +39,24 @@ def rows(model: str) -> tuple[Row, ...]:
                 "Harm by guard",
                 "How much worse the candidate is, with its bounds at all times and what is"
                 " tolerated; latency as a ratio.",
-                (
-                    Line(f"homeostat_guard_harm{of}", "{{guard}}"),
-                    Line(f"homeostat_guard_harm_low{of}", "{{guard}} at least"),
-                    Line(f"homeostat_guard_harm_high{of}", "{{guard}} at most"),
-                    Line(f"homeostat_guard_limit{of}", "{{guard}} tolerated"),
+                series(
+                    of,
+                    homeostat_guard_harm="{{guard}}",
+                    homeostat_guard_harm_low="{{guard}} at least",
+                    homeostat_guard_harm_high="{{guard}} at most",
+                    homeostat_guard_limit="{{guard}} tolerated",
                 ),
             ),
             Chart(
                 "Verdicts of the guards",
                 "It advances when all pass, is rolled back when one fails, and else holds.",
-                (Line(f"homeostat_guard_outcome{of}", "{{guard}}"),),
+                series(of, homeostat_guard_outcome="{{guard}}"),
                 kind="verdict",
             ),
             Chart(
                 "Observations by guard",
                 "What the verdicts rest on.",
-                (Line(f"homeostat_guard_requests{of}", "{{guard}}"),),
+                series(of, homeostat_guard_requests="{{guard}}"),
             ),
             Chart(
                 "Latency p99 by arm",
@@ -68,7 +68,7 @@ def rows(model: str) -> tuple[Row, ...]:
             Chart(
                 "Rollouts that ended",
                 "Since the first event.",
-                (Line(f"homeostat_rollouts_total{of}", "{{outcome}}"),),
+                series(of, homeostat_rollouts_total="{{outcome}}"),
                 width=12,
             ),
         ),

@@ -257,7 +257,7 @@ def solve(
                 high[monitor] = at[monitor] - 1
                 if at[monitor] == 0:  # the least that is tried has to do
                     low[monitor], high[monitor], kept[monitor] = 0, 0, rate
-    return Levels(**{m: rate.level for m, rate in kept.items()}), tuple(kept.values())
+    return Levels(**{m: rate.level for m, rate in kept.items()}), tuple(kept[m] for m in watched)
 
 
 def standard_shifts(setting: Setting) -> dict[str, tuple[Monitor, Shift]]:
