@@ -10,9 +10,12 @@ from homeostat.cli import render
 from homeostat.control.calibrate import calibrate
 from homeostat.control.commands import monitors_silence
 from homeostat.control.history import history
+from homeostat.control.record import record
 from homeostat.control.status import status
 from homeostat.control.tick import Controller
+from homeostat.core.duration import Duration
 from homeostat.core.errors import BadInput, Refused
+from homeostat.monitoring.model import AlertRaised
 from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import STEP, World
 
@@ -71,3 +74,28 @@ def test_silences_are_recorded_shown_and_end() -> None:
         monitors_silence(world.platform, "quality", hours, " ", "anna")
     with pytest.raises(BadInput, match="no such alert"):
         monitors_silence(world.platform, "qualty", hours, "x", "anna")
+
+
+def test_whoever_is_woken_reads_the_alerts_first_a_thing_a_line() -> None:
+    world = quiet_world(3)
+    text = (
+        "auc 0.61 is below the floor of 0.7; likely a covariate shift (moved: amount; 900 final "
+        "labels do not say more); no retraining yet: cooldown of 6h; more: homeostat status"
+    )
+    now = world.clock.now()
+    quality = AlertRaised("quality@1", "quality", "critical", "the model is doing harm", text, now)
+    drift = AlertRaised("drift@1", "drift", "info", "traffic has moved", "1 column moved", now)
+    record(world.platform, [quality, drift])
+    monitors_silence(world.platform, "quality", Duration(hours=2), "planned", "anna")
+    lines = render.status(status(world.platform)).splitlines()
+    assert lines[1].startswith("silence     quality alerts are silenced by anna until")
+    assert "critical quality" in lines[2]
+    assert lines[2].endswith(": the model is doing harm")
+    assert "silenced until" in lines[2]
+    assert [line.strip() for line in lines[3:6]] == [
+        "auc 0.61 is below the floor of 0.7",
+        "likely a covariate shift (moved: amount; 900 final labels do not say more)",
+        "no retraining yet: cooldown of 6h",
+    ]
+    assert lines[6].startswith("noted       info drift")  # nobody was woken by it
+    assert lines[8].startswith("champion")

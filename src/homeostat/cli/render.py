@@ -105,6 +105,7 @@ def status(found: Status) -> str:
 
 
 def _status(found: Status) -> Iterator[str]:
+    yield from _alerts(found)
     if found.champion is None:
         yield "champion    none yet"
     else:
@@ -144,6 +145,12 @@ def _status(found: Status) -> Iterator[str]:
             for r in found.certificate.rates
         )
         yield f"            false alarms a month, as calibrated: {told}"
+    yield from _retraining(found)
+    yield f"next        {found.next}"
+
+
+def _alerts(found: Status) -> Iterator[str]:
+    """First: whoever was woken looks for these."""
     for silence in found.silences:
         yield f"silence     {silence.sentence}"
     for alert in found.alerts:
@@ -155,9 +162,21 @@ def _status(found: Status) -> Iterator[str]:
             f"{coloured(word, colour)}       {alert.severity} {alert.kind}, since "
             f"{when(alert.since)}{quiet}: {alert.title}"
         )
-        yield from (f"            {part}" for part in alert.sentence.split("; "))
-    yield from _retraining(found)
-    yield f"next        {found.next}"
+        told = [part for part in _clauses(alert.sentence) if not part.startswith("more: ")]
+        yield from (f"            {part}" for part in told)
+
+
+def _clauses(sentence: str) -> list[str]:
+    """At its semicolons, not at those within parentheses."""
+    found, depth = [""], 0
+    for part in sentence.split("; "):
+        found[-1] += part
+        depth += part.count("(") - part.count(")")
+        if depth > 0:
+            found[-1] += "; "
+        else:
+            found.append("")
+    return [clause for clause in found if clause]
 
 
 def _figures(metrics: dict[str, float]) -> str:
