@@ -125,8 +125,7 @@ class Numbers(msgspec.Struct, frozen=True):
         if series.len() > SORTED and (counted := cls._counted(base, series)):
             return counted
         values = numbers(series)
-        upto = np.searchsorted(values, base.values, side="right")
-        below = np.searchsorted(values, base.values, side="left")
+        upto, below = _counts(values, base.values)
         outside, excess = 0, 0.0
         if base.n and values.size:
             under, over = values[: below[0]], values[upto[-1] :]
@@ -153,6 +152,19 @@ class Numbers(msgspec.Struct, frozen=True):
         c = cells.count([floats(series)])
         counts = np.diff(np.concatenate(([0], c.upto[inner], [c.n]))).astype(np.float64)
         return cls(c.n, series.len() - c.n, c.upto, c.below, counts, c.outside, c.excess)
+
+
+def _counts(
+    values: NDArray[np.floating], points: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many of the ascending values are <= and < each of the ascending points."""
+    if values.size > points.size:
+        upto = np.searchsorted(values, points, side="right")
+        return upto, np.searchsorted(values, points, side="left")
+    # few values are sooner found among the points than all points among them
+    first, after = (np.searchsorted(points, values, side) for side in ("left", "right"))
+    upto, below = (np.bincount(at, minlength=points.size + 1) for at in (first, after))
+    return np.cumsum(upto)[:-1], np.cumsum(below)[:-1]
 
 
 def _sum(gaps: NDArray[np.floating]) -> float:
