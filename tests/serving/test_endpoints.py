@@ -79,7 +79,7 @@ def test_the_server_tells_about_itself(one: Plane) -> None:
         ("GET", "/v1/models/m:predict", 405, "POST"),
         ("DELETE", "/v2/models/m", 405, "GET"),
         ("POST", "/metrics", 405, "GET"),
-        ("POST", "/v1/models/m:explain", 501, "gives no explanations"),
+        ("POST", "/v1/models/m:explain", 400, "not JSON"),
         ("POST", "/v1/models/m:predict", 400, "not JSON"),
         ("POST", "/v2/models/m/infer", 400, "not JSON"),
         ("POST", "/v1/models/m/labels", 400, "list of labels"),
@@ -181,7 +181,7 @@ def test_paths_written_in_many_ways_do_not_keep_a_new_one_from_being_remembered(
     routes = Routes(layout, lambda: None)
     routes.poll(0.0)
     engine: Any = None  # finding an endpoint asks neither it nor the log
-    api = Api(Intake(ServingSpec(), routes, engine), engine, engine, engine, int, bytes)
+    api = Api(Intake(ServingSpec(), routes, engine), *[engine] * 3, int, bytes, engine)
     for k in range(2 * PATHS):
         api._find(b"/v2/models/m/versions/%d/infer" % k)
         api._find(b"/v2/models/m/infer?k=%d" % k)

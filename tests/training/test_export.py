@@ -160,6 +160,7 @@ def test_the_exported_model_answers_as_the_original(fn, table, tmp_path) -> None
     served = export.score_servable(folder, table[900:])
     assert np.abs(served - fit.score(model, test.X)).max() < 1e-4
     assert sorted(p.name for p in folder.iterdir()) == [
+        "background.json",
         "model.onnx",
         "reference.parquet",
         "servable.json",

@@ -3,19 +3,24 @@
 servable.json     this manifest
 model.onnx        the model (digest in the manifest and in the registry)
 reference.parquet the test set: features, `score`, `label`; what the monitors compare with
+background.json   a few rows of the test set, by input; what explanations compare with
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from homeostat.core.errors import Damaged
+
 MANIFEST = "servable.json"
 REFERENCE = "reference.parquet"
+BACKGROUND = "background.json"
 
 Datatype = Literal[
     "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
@@ -100,6 +105,30 @@ class Manifest(msgspec.Struct, frozen=True):
     def read(cls, folder: Path) -> Manifest:
         """Raises FileNotFoundError, msgspec.ValidationError."""
         return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=cls)
+
+
+def write_background(folder: Path, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """columns: (n, *shape) per input, finite. Raises OSError."""
+    lists = {name: values.tolist() for name, values in columns.items()}
+    (folder / BACKGROUND).write_bytes(msgspec.json.encode(lists))
+
+
+def read_background(folder: Path, fields: tuple[Field, ...]) -> dict[str, np.ndarray[Any, Any]]:
+    """An array (n, *shape) per input, n >= 1. Raises FileNotFoundError, Damaged."""
+    path = folder / BACKGROUND
+    try:
+        lists = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Any]])
+        n = len(lists[fields[0].name])
+        if n < 1:
+            raise ValueError("no rows")
+        return {
+            field.name: np.array(lists[field.name], field.dtype).reshape(n, *field.shape)
+            for field in fields
+        }
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged("not rows of the model's inputs", path=str(path), found=str(error)) from error
 
 
 def file_digest(path: Path) -> str:

@@ -14,9 +14,10 @@ import msgspec
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
 from homeostat.serving import metadata, repository
 from homeostat.serving.counters import Counters
-from homeostat.serving.engine import Engine
+from homeostat.serving.engine import LATE, Engine
 from homeostat.serving.exchange import Exchange
-from homeostat.serving.intake import Intake, Unsupported, status_of
+from homeostat.serving.explain import MOST, Explainer
+from homeostat.serving.intake import Intake, status_of
 from homeostat.serving.labels import read_labels
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.requests import RequestV1, RequestV2
@@ -46,11 +47,12 @@ class Api:
         counters: Counters,
         now_us: Callable[[], int],
         metrics: Callable[[], bytes],
+        explainer: Explainer,
     ) -> None:
         self._routes, self._engine = intake.routes, engine
         self._log, self._counters, self._now_us = log, counters, now_us
         self._intake, self._max_rows = intake, intake.spec.max_rows
-        self._metrics = metrics
+        self._metrics, self._explainer = metrics, explainer
         self._tasks: set[asyncio.Task[None]] = set()
         self._paths: dict[bytes, dict[bytes, Handler]] = {}
 
@@ -75,12 +77,15 @@ class Api:
     def _hand(self, handler: Handler, exchange: Exchange) -> None:
         try:
             handler(exchange)
-        except Exception:
+        except Exception as error:
             if exchange.answer is not None:
                 raise
-            # a mistake of ours, or a disk that fails: the client hears of it, and it is counted
-            _logger.exception("no answer to %s", _path(exchange.target))
-            self._refuse(exchange, HomeostatError("the server failed, and has logged why"))
+            self._failed(exchange, error)
+
+    def _failed(self, exchange: Exchange, error: BaseException) -> None:
+        """A mistake of ours, or a disk that fails: the client hears of it, and it is counted."""
+        _logger.error("no answer to %s", _path(exchange.target), exc_info=error)
+        self._refuse(exchange, HomeostatError("the server failed, and has logged why"))
 
     def refused(self) -> None:
         """A request that was no valid HTTP."""
@@ -148,17 +153,36 @@ class Api:
         self._intake.infer(RequestV2(exchange, self._max_rows), model, version)
 
     def _explain(self, exchange: Exchange, model: str) -> None:
+        job = RequestV1(exchange, min(self._max_rows, MOST))
+
+        def done(said: bytes | BaseException) -> None:
+            if isinstance(said, bytes):
+                exchange.send(200, said)
+            elif isinstance(said, TimeoutError):
+                self._counters.add("expired")
+                self._turn_away(exchange, 504, LATE)
+            elif isinstance(said, HomeostatError):
+                self._refuse(exchange, said)
+            else:
+                self._failed(exchange, said)
+
         try:
-            self._intake.served(model, None)
-            raise Unsupported(f"{model} gives no explanations: its versions answer :predict only")
+            served = self._intake.served(model, None)
+            refused = self._engine.admit(job)
+            if refused is not None:
+                self._turn_away(exchange, refused.status, refused.message)
+                return
+            self._intake.assign(job, served, job.read(served), None)
+            self._explainer.submit(job, done)
         except HomeostatError as error:
             self._refuse(exchange, error)
 
     def _refuse(self, exchange: Exchange, error: HomeostatError) -> None:
         """Answer what is no prediction with an error, counted under no model."""
-        self._engine.refuse(
-            "", exchange, status_of(error), str(error), exchange.started, uuid.uuid4().hex
-        )
+        self._turn_away(exchange, status_of(error), str(error))
+
+    def _turn_away(self, exchange: Exchange, status: int, why: str) -> None:
+        self._engine.refuse("", exchange, status, why, exchange.started, uuid.uuid4().hex)
 
     # ------------------------------------------------------------ labels
 

@@ -57,7 +57,7 @@ class Intake:
                 return
             rows = job.read(served)
             id = rows.id
-            self._assign(job, served, rows, version)
+            self.assign(job, served, rows, version)
         except HomeostatError as error:
             known = model if model in self.routes.known else ""
             self.refuse(known, job, error, id)
@@ -96,7 +96,8 @@ class Intake:
         models = self.routes.models.values()
         return bool(models or self.routes.parked) and all(m.champion is not None for m in models)
 
-    def _assign(self, job: Job, served: Served, rows: Rows, version: str | None) -> None:
+    def assign(self, job: Job, served: Served, rows: Rows, version: str | None) -> None:
+        """Draw the version that answers. Raises BadInput."""
         rows.check_names(served.names)
         id = rows.id or _new_id()
         if version is None:

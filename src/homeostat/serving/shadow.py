@@ -58,7 +58,7 @@ class Shadows:
         self._queue: deque[Task] = deque()
         self._rows = 0
         self._busy = False
-        self._thread = ThreadPoolExecutor(1, "shadow", initializer=_stand_back)
+        self._thread = ThreadPoolExecutor(1, "shadow", initializer=stand_back)
 
     @property
     def idle(self) -> bool:
@@ -183,7 +183,7 @@ def _block(batch: list[Task], scores: Matrix, seconds: float, now: int) -> Predi
     )
 
 
-def _stand_back() -> None:
+def stand_back() -> None:
     """In the thread, once: answers come first, also where there is one core for both."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 

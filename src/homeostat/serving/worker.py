@@ -31,6 +31,7 @@ from homeostat.serving.address import Tls
 from homeostat.serving.api import Api
 from homeostat.serving.counters import Counters, total
 from homeostat.serving.engine import Engine
+from homeostat.serving.explain import Explainer
 from homeostat.serving.http import Connection, Limits, Server
 from homeostat.serving.intake import Intake
 from homeostat.serving.layout import Layout
@@ -83,6 +84,7 @@ class Worker:
             layout, self._report, budget=spec.memory * 1_000_000, formats=spec.formats
         )
         self._intake = Intake(spec, self._routes, self._engine)
+        self._explainer = Explainer(loop)
         api = Api(
             self._intake,
             self._engine,
@@ -90,6 +92,7 @@ class Worker:
             self._counters,
             self._now_us,
             self._metrics,
+            self._explainer,
         )
         self._server = Server(
             api.handle, api.refused, Limits(body=spec.max_body), self._counters.ended
@@ -173,11 +176,12 @@ class Worker:
             if now >= deadline:
                 clients = False
                 self._engine.shadows.skip()
-            if not clients and not self._engine.busy:
+            if not clients and not self._engine.busy and not self._explainer.waiting:
                 break
             await asyncio.sleep(0.01)
         self._routes.close()
         self._engine.close()
+        self._explainer.close()
         self._log.close()
         self._slot.leave()
 

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
-from homeostat.core.servable import REFERENCE, Manifest, file_digest
+from homeostat.core.servable import REFERENCE, Field, Manifest, file_digest, write_background
 from homeostat.training.fit import FittedModel, Inputs, fields_of, inputs_of, positive, score
 from homeostat.training.onnx import convert
 
@@ -24,6 +24,7 @@ TOLERANCE = 1e-4
 """By how much the score of the exported model may differ from the original's."""
 
 REFERENCE_ROWS = 50_000
+BACKGROUND_ROWS = 100
 _BATCH = 50_000
 
 
@@ -37,10 +38,11 @@ def export(
     threshold: float,
     reference: pl.DataFrame,
 ) -> Manifest:
-    """Write `model.onnx`, `servable.json` and `reference.parquet` into `folder`, which appears
-    whole or not at all (one that is there is replaced).
+    """Write `model.onnx`, `servable.json`, `reference.parquet` and `background.json` into
+    `folder`, which appears whole or not at all (one that is there is replaced).
 
-    X: rows to compare the exported model and the original on, n > 0. reference: rows with columns
+    X: rows to compare the exported model and the original on, n > 0; BACKGROUND_ROWS of those that
+    lack no value become the background, drawn with a fixed seed. reference: rows with columns
     `features` (of which those that are numbers are kept), `score` and `label` (the last two null
     in rows that the model was fitted on); at most REFERENCE_ROWS of it are kept, drawn with a
     fixed seed. Raises Refused, showing the worst row, when a score differs by more than
@@ -67,6 +69,7 @@ def export(
         )
         check_parity(score(model, X), _run(partial, manifest, X), X, features)
         manifest.write(partial)
+        _background(X, fields, partial)
         # through memory: Polars would tell of a full disk as of a malformed file
         parquet = io.BytesIO()
         numbers = [field.name for field in fields if field.plain]
@@ -159,6 +162,21 @@ def _run(folder: Path, manifest: Manifest, X: Inputs) -> NDArray[np.float64]:
         for at in range(0, len(X), _BATCH)
     ]
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _background(X: Inputs, fields: Sequence[Field], folder: Path) -> None:
+    """What explanations compare with; nothing when every row lacks a value."""
+    columns = {
+        field.name: X[:, i] if isinstance(X, np.ndarray) else X[field.name].to_numpy()
+        for i, field in enumerate(fields)
+    }
+    numbers = [columns[field.name] for field in fields if field.plain]
+    whole = np.isfinite(np.stack(numbers)).all(axis=0) if numbers else np.ones(len(X), bool)
+    at = np.flatnonzero(whole)
+    if len(at) > BACKGROUND_ROWS:
+        at = np.sort(np.random.default_rng(0).choice(at, BACKGROUND_ROWS, replace=False))
+    if len(at):
+        write_background(folder, {name: values[at] for name, values in columns.items()})
 
 
 def _reference(table: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
