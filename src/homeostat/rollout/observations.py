@@ -452,8 +452,8 @@ class Observations:
             seen = np.where(answered >= 0, asked, NEVER)
         else:
             asked = seen = second
-        if kind in _UNLABELLED:
-            return np.asarray(seen)
+        if kind in _UNLABELLED:  # a record of this very moment is seen in the next
+            return np.asarray(np.where(seen < NEVER, seen, NEVER - 1) + 1)
         there = (seen < NEVER) & (known < NEVER)
         settled = np.where(there, asked, 0) + self._matures
         return np.asarray(np.where(there, np.maximum(np.maximum(known, settled), seen), NEVER))
