@@ -85,8 +85,10 @@ class Following:
         facts, labels = platform.labels.news(labels)
         self._marks = log, labels
         if facts.height:
-            # a label that was known before is of a request before
-            self._facts.append(facts.filter(pl.col("known") >= rollout.started))
+            first: Any = facts["known"].min()
+            if first < rollout.started:  # a label that was known before is of a request before
+                facts = facts.filter(pl.col("known") >= rollout.started)
+            self._facts.append(facts)
 
     def _take(self, until: datetime) -> bool:
         """Of what was read, what is old enough. False: it came in an order that does not do."""

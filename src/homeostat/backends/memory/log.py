@@ -53,12 +53,14 @@ class MemoryPredictionLog:
         since: datetime,
         until: datetime | None,
     ) -> pl.DataFrame:
-        period = pl.col("time") >= since
-        if until is not None:
-            period &= pl.col("time") < until
-        found = pl.concat(
-            batch if first >= since and (until is None or last < until) else batch.filter(period)
-            for first, last, batch in touched
-        )
+        parts = []
+        for first, last, batch in touched:
+            kept = batch
+            if first < since:
+                kept = kept.filter(pl.col("time") >= since)
+            if until is not None and last >= until:
+                kept = kept.filter(pl.col("time") < until)
+            parts.append(kept)
+        found = pl.concat(parts) if len(parts) > 1 else parts[0]
         one_by_one = all(last < first for (_, last, _), (first, _, _) in pairwise(touched))
         return found if one_by_one else found.sort("time", "id", "arm")
