@@ -163,18 +163,18 @@ class Monitor:
         self.alpha = job.get("alpha", 1 / 720)
         self.evidence: tuple[Any, ...] = ()
 
-    def profile(self, window: Table) -> Any:
-        from homeostat.monitoring.profiles.profile import profile
+    def seen(self, window: Table) -> Sequence[tuple[Any, Any]]:
+        from homeostat.monitoring.profiles.profile import look, profile
 
         values = {name: window[:, i] for i, name in enumerate(self.names)}
-        return profile(self.scheme, values, np.arange(len(window), dtype=np.uint64))[0]
+        rows = np.arange(len(window), dtype=np.uint64)
+        return look(self.scheme, profile(self.scheme, values, rows)[0])
 
-    def look(self, profile: Any) -> Answer:
+    def look(self, found: Sequence[tuple[Any, Any]]) -> Answer:
         """What `watch` decides by, without the figures that it tells people."""
         from homeostat.monitoring.drift.watch import gathered
-        from homeostat.monitoring.profiles.profile import look
 
-        pairs = {base.name: (base, seen) for base, seen in look(self.scheme, profile)}
+        pairs = {base.name: (base, seen) for base, seen in found}
         self.evidence = gathered(pairs, self.spec, self.alpha, self.evidence, {})
         return (
             any(e.named for e in self.evidence),
@@ -185,16 +185,13 @@ class Monitor:
 
 def homeostat_detector(reference: Table, job: dict[str, Any]) -> Detector:
     monitor = Monitor(reference, job)
-    return lambda window: monitor.look(monitor.profile(window))
+    return lambda window: monitor.look(monitor.seen(window))
 
 
 def simulate(tool: str, job: dict[str, Any]) -> dict[str, Any]:
-    """As `windows`, of ours alone, and cheap: of windows that are larger than the sample a profile
-    keeps, the counts in its bins are drawn and not the rows."""
-    import msgspec
+    """As `windows`, of ours alone, and cheap: the counts in the bins of a profile are drawn, and
+    not the rows."""
     from scipy.special import ndtr
-
-    from homeostat.monitoring.profiles.profile import SAMPLE
 
     found: list[dict[str, Sequence[Any]]] = []
     left, deadline = job["count"], time.perf_counter() + job["seconds"]
@@ -210,15 +207,11 @@ def simulate(tool: str, job: dict[str, Any]) -> dict[str, Any]:
         for _ in range(min(left, job["windows"])):
             if time.perf_counter() > deadline:
                 break
-            if job["rows"] <= SAMPLE:
-                window = random.normal(size=(job["rows"], job["features"])) + moves
-                profile = monitor.profile(window)
-            else:
-                counts = np.concatenate([random.multinomial(job["rows"], p) for p in shares])
-                profile = msgspec.structs.replace(
-                    monitor.scheme.empty(), rows=job["rows"], counts=counts
-                )
-            alarms.append(monitor.look(profile)[0])
+            seen = [
+                (b.column, b.seen(random.multinomial(job["rows"], p), 0))
+                for b, p in zip(monitor.scheme.bins, shares, strict=True)
+            ]
+            alarms.append(monitor.look(seen)[0])
             if alarms[-1] and job.get("until_alarm"):
                 break
         left -= 1 if job.get("until_alarm") else len(alarms)
