@@ -63,18 +63,9 @@ class Api:
         if methods is None:
             methods = self._find(exchange.target)
         handler = methods.get(b"GET" if exchange.method == b"HEAD" else exchange.method)
-        if handler is not None:
-            self._hand(handler, exchange)
-        elif methods:
-            allowed = b", ".join(sorted({*methods, b"HEAD"} if b"GET" in methods else methods))
-            message = f"{exchange.method.decode()} is not possible here, {allowed.decode()} is"
-            self._counters.series("", "", "").failed(1)
-            body = _encode({"error": message})
-            exchange.send(405, body, extra=b"allow: %b\r\n" % allowed)
-        else:
-            self._refuse(exchange, NotFound(f"no such path: {_path(exchange.target)}"))
-
-    def _hand(self, handler: Handler, exchange: Exchange) -> None:
+        if handler is None:
+            self._wrong(exchange, methods)
+            return
         try:
             handler(exchange)
         except Exception as error:
@@ -86,6 +77,17 @@ class Api:
         """A mistake of ours, or a disk that fails: the client hears of it, and it is counted."""
         _logger.error("no answer to %s", _path(exchange.target), exc_info=error)
         self._refuse(exchange, HomeostatError("the server failed, and has logged why"))
+
+    def _wrong(self, exchange: Exchange, methods: dict[bytes, Handler]) -> None:
+        """No such path, or not with this method."""
+        if not methods:
+            self._refuse(exchange, NotFound(f"no such path: {_path(exchange.target)}"))
+            return
+        allowed = b", ".join(sorted({*methods, b"HEAD"} if b"GET" in methods else methods))
+        message = f"{exchange.method.decode()} is not possible here, {allowed.decode()} is"
+        self._counters.series("", "", "").failed(1)
+        body = _encode({"error": message})
+        exchange.send(405, body, extra=b"allow: %b\r\n" % allowed)
 
     def refused(self) -> None:
         """A request that was no valid HTTP."""
@@ -130,7 +132,8 @@ class Api:
 
     def _v1(self, model: str, verb: str | None) -> dict[bytes, Handler]:
         if verb == "predict":
-            return {b"POST": lambda x: self._predict(x, model)}
+            infer, most = self._intake.infer, self._max_rows
+            return {b"POST": lambda x: infer(RequestV1(x, most), model, None)}
         if verb == "explain":
             return {b"POST": lambda x: self._explain(x, model)}
         if verb == "labels":
@@ -139,18 +142,13 @@ class Api:
 
     def _v2(self, model: str, version: str | None, verb: str | None) -> dict[bytes, Handler]:
         if verb == "infer":
-            return {b"POST": lambda x: self._infer(x, model, version)}
+            infer, most = self._intake.infer, self._max_rows
+            return {b"POST": lambda x: infer(RequestV2(x, most), model, version)}
         if verb == "ready":
             return {b"GET": lambda x: self._ready(x, model, version)}
         return {b"GET": lambda x: self._metadata(x, model, version)}
 
     # ------------------------------------------------------------ predictions
-
-    def _predict(self, exchange: Exchange, model: str) -> None:
-        self._intake.infer(RequestV1(exchange, self._max_rows), model, None)
-
-    def _infer(self, exchange: Exchange, model: str, version: str | None) -> None:
-        self._intake.infer(RequestV2(exchange, self._max_rows), model, version)
 
     def _explain(self, exchange: Exchange, model: str) -> None:
         job = RequestV1(exchange, min(self._max_rows, MOST))

@@ -134,8 +134,8 @@ class Job(ABC):
     ) -> None:
         """Who answers which rows. Raises BadInput when they are not what the model takes."""
         self.served, self.rows, self.n, self.id = served, rows, rows.n, id
-        self.model, self.chosen = model, _ = found
-        self.inputs = inputs_for(model, rows, served.order)
+        self.model, self.chosen = found
+        self.inputs = inputs_for(self.model, rows, served.order)
 
 
 def inputs_for(model: LoadedModel, rows: Rows, order: tuple[str, ...]) -> Inputs:

@@ -42,7 +42,8 @@ class _Request(Job):
 
     @property
     def key(self) -> str | None:
-        return self._exchange.key
+        exchange = self._exchange
+        return exchange.key if exchange.headers else None
 
     @property
     def trace(self) -> str | None:
