@@ -64,7 +64,7 @@ bench: .venv/.dev ## Short forms of the measurements in benchmarks/
 # BENCH="--runs 1000 --docs": see `make bench-rollout BENCH=--help`
 .PHONY: bench-rollout
 bench-rollout: .venv/.dev ## How often rollouts decide wrongly, how soon, and beside other rules
-	@$(BIN)/python -m benchmarks.rollout $(BENCH)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.rollout $(BENCH)
 
 .PHONY: bench-tick
 bench-tick: .venv/.dev ## What a turn of the loop costs with 100 models in rollout
