@@ -224,8 +224,9 @@ def test_raw_rows_by_position_are_what_the_same_numbers_are_as_tensors() -> None
 
 
 @pytest.mark.parametrize("size", [-1, 9, 8.0, "8", True])
-def test_a_size_that_cannot_be_is_refused(size: Any) -> None:
-    body, header = request(binary("a", [2], size), raw=b"\0" * 8)
+@pytest.mark.parametrize("shape", [[2], [1, 2]])  # the common shape has a way of its own
+def test_a_size_that_cannot_be_is_refused(shape: list[int], size: Any) -> None:
+    body, header = request(binary("a", shape, size), raw=b"\0" * 8)
     with pytest.raises(BadInput, match="binary_data_size|after the last|not as expected"):
         read_v2_binary(body, header, 10)
 
