@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from homeostat.core.route import Route, Servable
-from homeostat.core.servable import Manifest
+from homeostat.core.servable import Field, Manifest
 from homeostat.serving.codec import read_v1
-from homeostat.serving.counters import Counters
+from homeostat.serving.counters import Counters, Totals, total
 from homeostat.serving.engine import Engine
+from homeostat.serving.exchange import Exchange, Front
 from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
+from homeostat.serving.requests import RequestV1
 from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
+from homeostat.serving.segment import PredictionRecord, predictions, read_bytes
 from homeostat.serving.spec import ServingSpec
 
 
@@ -46,7 +51,10 @@ class Heard(Job):
     def check(self, model: LoadedModel) -> None:
         pass
 
-    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
+        return b""
+
+    def send(self, answer: bytes) -> None:
         self._ids.append(self.id)
 
     def fail(self, status: int, message: str) -> None:
@@ -81,3 +89,90 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
     assert heard == ["drawn 0", "named", "drawn 1", "drawn 2", "drawn 3"]
+
+
+class InProcess:
+    """An engine with one model of an input `a` and an output `note`, asked over V1."""
+
+    def __init__(self, home: Path, runtime: Any) -> None:
+        self.layout = Layout(home).make()
+        servable = Servable("1", "f", "sha256:0")
+        results = (Field("note", "BYTES"),)
+        manifest = Manifest("m", ("a",), "f", servable.digest, "score", 0.5, results=results)
+        self.model = LoadedModel(servable, manifest, runtime)
+        self.served = Served(Route("m", 1, servable), {servable: self.model})
+
+    def ask(self, requests: list[list[float]]) -> list[tuple[int, Any]]:
+        """Requests of one tick, with ids 0, 1, ... -> status and what was said of each."""
+
+        async def scenario() -> list[tuple[int, Any]]:
+            loop, layout = asyncio.get_running_loop(), self.layout
+            log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
+            counters = Counters(layout.metrics / "0")
+            engine = Engine(loop, log, counters, lambda: 0, ServingSpec())
+            while not log.settled:
+                await asyncio.sleep(0.001)
+            front, asked = Front(counters.ended), []
+            front.dated("today")
+            for id, values in enumerate(requests):
+                exchange = Exchange(front, lambda: None)
+                body = {"instances": [[value] for value in values]}
+                exchange.body = json.dumps(body).encode()
+                job = RequestV1(exchange, 1000)
+                job.give(self.served, job.read(self.served), str(id), self.served.assign("key"))
+                engine.submit(job)
+                asked.append(exchange)
+            while engine.in_flight:
+                await asyncio.sleep(0.001)
+            engine.close()
+            log.close()
+            return [_said(exchange.answer) for exchange in asked]
+
+        return asyncio.run(asyncio.wait_for(scenario(), 10))
+
+    def totals(self) -> Totals:
+        return total(self.layout.metrics)
+
+    def logged(self) -> list[PredictionRecord]:
+        (path,) = self.layout.sealed.iterdir()
+        return list(predictions(read_bytes(path)))
+
+
+def _said(answer: bytes | None) -> tuple[int, Any]:
+    assert answer is not None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+class Notes:
+    """Says a number again, and for 13 a text that no answer can carry; fails as told."""
+
+    def score(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def run(self, columns: Any) -> Any:
+        a = columns["a"]
+        if (a == 99).any():
+            raise ValueError("no text: \ud800")
+        notes = ["\ud800" if value == 13 else str(value) for value in a]
+        return {"score": np.zeros(len(a), np.float32), "note": np.array(notes, object)}
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"), [(13, "its answer cannot be encoded: Unicode"), (99, "the model failed")]
+)
+def test_one_request_that_cannot_be_answered_ends_as_failed_and_spoils_no_other(
+    tmp_path: Path, bad: int, why: str
+) -> None:
+    plane = InProcess(tmp_path, Notes())
+    asked = [[1], [2, bad], [3], [4, 5]]
+    told = plane.ask(asked)
+    assert [status for status, _ in told] == [200, 500, 200, 200]
+    assert f"version 1 of m: {why}" in told[1][1]["error"]
+    assert [len(said["predictions"]) for status, said in told if status == 200] == [1, 1, 2]
+    sums = plane.totals()
+    assert (sums.globals["answered"], sums.globals["failed"]) == (3, 1)
+    assert sums.series["m", "1", "champion"][:2] == [4, 2]  # rows answered, rows failed
+    errors = {record.id: record.error for record in plane.logged()}
+    assert {id for id, error in errors.items() if error is None} == {"0", "2", "3/0", "3/1"}
+    assert all(why in (errors[id] or "") for id in ("1/0", "1/1"))

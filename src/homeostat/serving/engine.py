@@ -233,6 +233,16 @@ class Engine:
         clock = perf_counter()
         first, values = jobs[0], scores.tolist()
         served, version = first.served, first.model.version
+        answers = Answers(served, version, values, scores, results)
+        try:
+            encoded = self._encoded(jobs, answers)
+        except Exception as error:  # noqa: BLE001 - models return whatever they like
+            if len(jobs) > 1:
+                self._answer_one_by_one(jobs, x, scores, results)
+            else:
+                why = f"its answer cannot be encoded: {type(error).__name__}: {error}"
+                self._fail(first, x, why, None)
+            return
         seconds = [clock - job.started for job in jobs]
         # logged, counted, answered: killed in between, nothing acknowledged is missing from the
         # counters, and nothing counted from the log
@@ -242,11 +252,8 @@ class Engine:
         self._counters.answered(len(jobs))
         self.in_flight -= len(jobs)
         self._rows -= len(values)
-        answers = Answers(served, version, values, scores, results)
-        at, explore = 0, self._explore > 0
-        for job in jobs:
-            job.answer(answers, at, explore and self._let_through(job, values, at))
-            at += job.n
+        for job, answer in zip(jobs, encoded, strict=True):
+            job.send(answer)
         if served.paired:
             at = 0
             for job in jobs:
@@ -254,6 +261,16 @@ class Engine:
                 at += job.n
         if self._traces is not None:
             self._traces.answered(jobs)
+
+    def _encoded(self, jobs: list[Job], answers: Answers) -> list[bytes]:
+        """Before anything is logged or counted: what cannot be encoded was never answered."""
+        at, explore, values = 0, self._explore > 0, answers.scores
+        encoded = []
+        for job in jobs:
+            through = explore and self._let_through(job, values, at)
+            encoded.append(job.encode(answers, at, through))
+            at += job.n
+        return encoded
 
     def _let_through(self, job: Job, scores: list[float], at: int) -> bool:
         drawn = bucket(EXPLORE_SALT, job.id) < self._explore * BUCKETS
@@ -274,6 +291,7 @@ class Engine:
 
     def _fail(self, job: Job, x: Batch, why: str, scores: NDArray[np.float32] | None) -> None:
         """The version could not score: an error for this request, and in the log."""
+        why = why.encode(errors="replace").decode()  # a model's words may be no text in UTF-8
         latency = perf_counter() - job.started
         self._log.predictions(failed(job, x, why, scores, latency, self._now_us()))
         model = job.served.model

@@ -109,18 +109,21 @@ class Exchange:
     ) -> None:
         """Count the answer and write it; `extra` is more header lines, each ended."""
         self._front.ended(status)
-        self.write(status, body, content_type, extra)
+        self.write(self.framed(status, body, content_type, extra))
 
-    def write(
+    def write(self, answer: bytes) -> None:
+        """Write what `framed` made, and what has been counted."""
+        self.answer = answer
+        self._flush()
+
+    def framed(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
-    ) -> None:
-        """Write an answer that has been counted."""
+    ) -> bytes:
+        """The bytes of an answer."""
         front = self._front
         if status == 200 and content_type is JSON and not (self.close or self.head or extra):
-            self.answer = b"%b%d\r\n\r\n%b" % (front.plain, len(body), body)
-            self._flush()
-            return
-        self.answer = _ANSWER % (
+            return b"%b%d\r\n\r\n%b" % (front.plain, len(body), body)
+        return _ANSWER % (
             status,
             REASONS[status],
             front.date,
@@ -130,7 +133,6 @@ class Exchange:
             len(body),
             b"" if self.head else body,
         )
-        self._flush()
 
     def fail(self, status: int, message: str) -> None:
         """Answer with `{"error": message}`."""

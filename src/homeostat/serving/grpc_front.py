@@ -101,10 +101,8 @@ class Call(Job):
         if self._outputs is not None:
             self._outputs.check(output_names(model))
 
-    def answer(self, answers: Answers, at: int, explore: bool) -> None:
-        if self.answered.done():  # the caller has gone
-            return
-        body = write_tensors(
+    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
+        return write_tensors(
             self.served.model,
             answers.version,
             self.id,
@@ -112,7 +110,10 @@ class Call(Job):
             raw=bool(self._message.raw_input_contents),
             explore=explore,
         )
-        self.answered.set_result(body)
+
+    def send(self, answer: bytes) -> None:
+        if not self.answered.done():  # else the caller has gone
+            self.answered.set_result(answer)
 
     def fail(self, status: int, message: str) -> None:
         self._ended(status)

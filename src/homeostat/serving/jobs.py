@@ -116,10 +116,14 @@ class Job(ABC):
         """Raises BadInput when the request wants what this version does not give."""
 
     @abstractmethod
-    def answer(self, answers: Answers, at: int, explore: bool) -> None:
-        """Encode the answer, whose rows begin at `at`, and send it; called once, after it is in
-        the log and counted. explore: it is let through although a score is at or above the
-        threshold, so that its true outcome becomes known."""
+    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
+        """The answer, whose rows begin at `at`. explore: it is let through although a score is at
+        or above the threshold, so that its true outcome becomes known. Raises whatever a value
+        does that has no place in an answer."""
+
+    @abstractmethod
+    def send(self, answer: bytes) -> None:
+        """Send what `encode` made; called once, after it is in the log and counted."""
 
     @abstractmethod
     def fail(self, status: int, message: str) -> None:

@@ -50,6 +50,9 @@ class _Request(Job):
         value = self._exchange.headers.get(b"traceparent")
         return None if value is None else value.decode("latin-1")
 
+    def send(self, answer: bytes) -> None:
+        self._exchange.write(answer)
+
     def fail(self, status: int, message: str) -> None:
         self._exchange.fail(status, message)
 
@@ -64,14 +67,14 @@ class RequestV1(_Request):
     def check(self, model: LoadedModel) -> None:
         """V1 has no way to want anything."""
 
-    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
         end = at + self.n
         said = (self.id, answers.version, answers.scores[at:end])
         if answers.results:
             body = write_v1_results(*said, part(answers.results, at, end), explore)
         else:
             body = write_v1(*said, explore)
-        self._exchange.write(200, body)
+        return self._exchange.framed(200, body)
 
 
 class RequestV2(_Request):
@@ -103,12 +106,11 @@ class RequestV2(_Request):
         if self._outputs is not None and self._outputs.names is not None:
             self._outputs.check(output_names(model))
 
-    def answer(self, answers: Answers, at: int, explore: bool) -> None:
+    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
         outputs = self._outputs
         if outputs is None and not answers.results:
             scores = answers.scores[at : at + self.n]
-            self._exchange.write(200, write_v2(answers.prefix, self.id, scores, explore))
-            return
+            return self._exchange.framed(200, write_v2(answers.prefix, self.id, scores, explore))
         outputs = outputs or _EVERYTHING
         length: int | None
         if outputs.all_binary and outputs.names is None and not answers.results:
@@ -118,10 +120,9 @@ class RequestV2(_Request):
             tensors = outputs_of(self.model, answers, at, self.n, outputs)
             body, length = write_v2_tensors(answers.prefix, self.id, tensors, outputs, explore)
         if length is None:
-            self._exchange.write(200, body)
-        else:
-            extra = b"inference-header-content-length: %d\r\n" % length
-            self._exchange.write(200, body, BINARY, extra)
+            return self._exchange.framed(200, body)
+        extra = b"inference-header-content-length: %d\r\n" % length
+        return self._exchange.framed(200, body, BINARY, extra)
 
 
 def output_names(model: LoadedModel) -> tuple[str, ...]:

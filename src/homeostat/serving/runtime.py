@@ -80,10 +80,14 @@ class LoadedModel:
         try:
             found = self._runtime.run(columns)
             answer = np.asarray(found[SCORE])
+            others = [np.asarray(found.get(field.name)) for field in self.results]
         except Exception as error:  # runtimes raise whatever their library does
             raise HomeostatError("the model failed", found=str(error)) from error
         n = len(columns[self.inputs[0]])
-        results = {field.name: _result(found.get(field.name), field, n) for field in self.results}
+        results = {
+            field.name: _result(array, field, n)
+            for field, array in zip(self.results, others, strict=True)
+        }
         return {SCORE: _scores(answer, n), **results}
 
 
@@ -100,9 +104,9 @@ def _scores(answer: NDArray[Any], n: int) -> NDArray[Any]:
     return scores
 
 
-def _result(answer: Any, field: Field, n: int) -> NDArray[Any]:
+def _result(array: NDArray[Any], field: Field, n: int) -> NDArray[Any]:
     """A further output as (n, *shape). Raises HomeostatError when it is not."""
-    array, shape = np.asarray(answer), (n, *field.shape)
+    shape = (n, *field.shape)
     known = array.dtype.kind != "O" or field.datatype == "BYTES"
     if array.shape[:1] != (n,) or array.size != math.prod(shape) or not known:
         raise HomeostatError(
