@@ -176,3 +176,39 @@ def test_one_request_that_cannot_be_answered_ends_as_failed_and_spoils_no_other(
     errors = {record.id: record.error for record in plane.logged()}
     assert {id for id, error in errors.items() if error is None} == {"0", "2", "3/0", "3/1"}
     assert all(why in (errors[id] or "") for id in ("1/0", "1/1"))
+
+
+@pytest.mark.parametrize("rows", [1, 300])  # in the event loop, and in a thread
+def test_a_mistake_of_the_servers_own_is_told_logged_and_counted(
+    tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plane = InProcess(tmp_path, Notes())
+
+    def mistaken(columns: Any) -> Any:
+        raise KeyError("not foreseen")
+
+    monkeypatch.setattr(plane.model, "run", mistaken)
+    assert plane.ask([[1] * rows]) == [
+        (500, {"error": "version 1 of m: the server failed, and has logged why"})
+    ]
+    assert "not foreseen" in caplog.text
+    sums = plane.totals()
+    assert (sums.globals["answered"], sums.globals["failed"]) == (0, 1)
+    assert sums.series["m", "1", "champion"][:2] == [0, rows]
+    assert len(plane.logged()) == rows
+
+
+def test_a_mistake_before_a_large_request_is_scored_is_told_and_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plane = InProcess(tmp_path, Notes())
+
+    def mistaken(inputs: Any) -> Any:
+        raise KeyError("not foreseen")
+
+    monkeypatch.setattr("homeostat.serving.scoring.join", mistaken)
+    assert plane.ask([[1] * 300]) == [(500, {"error": "the server failed, and has logged why"})]
+    assert "not foreseen" in caplog.text
+    sums = plane.totals()
+    assert (sums.globals["answered"], sums.globals["failed"]) == (0, 1)
+    assert [record.error for record in plane.logged()] == ["the server failed, and has logged why"]

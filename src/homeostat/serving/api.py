@@ -21,6 +21,7 @@ from homeostat.serving.intake import Intake, status_of
 from homeostat.serving.labels import read_labels
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.requests import RequestV1, RequestV2
+from homeostat.serving.scoring import FAILED
 from homeostat.serving.segment import frame
 
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -76,7 +77,7 @@ class Api:
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """A mistake of ours, or a disk that fails: the client hears of it, and it is counted."""
         _logger.error("no answer to %s", _path(exchange.target), exc_info=error)
-        self._refuse(exchange, HomeostatError("the server failed, and has logged why"))
+        self._refuse(exchange, HomeostatError(FAILED))
 
     def _wrong(self, exchange: Exchange, methods: dict[bytes, Handler]) -> None:
         """No such path, or not with this method."""

@@ -20,7 +20,7 @@ from homeostat.serving.log import SegmentLog
 from homeostat.serving.pace import MOST
 from homeostat.serving.records import EXPLORE_SALT, answered, failed
 from homeostat.serving.runtime import Columns, LoadedModel
-from homeostat.serving.scoring import Outcome, Scored, attempt, large, not_finite, timed
+from homeostat.serving.scoring import Outcome, Scored, attempt, large, not_finite, timed, unforeseen
 from homeostat.serving.segment import PredictionRecord, frame
 from homeostat.serving.shadow import Shadows
 from homeostat.serving.spec import ServingSpec
@@ -225,7 +225,7 @@ class Engine:
             rows = stack([job.inputs], job.model.width) if plain else join([job.inputs])
             self._fail(job, rows, str(error), None)
         else:
-            raise error
+            self._refuse(job, 500, str(unforeseen(job.model, error)))
 
     # ------------------------------------------------------------ answers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -11,6 +12,9 @@ from homeostat.serving.batch import Batch, Matrix, join, part, score, stack
 from homeostat.serving.jobs import Job
 from homeostat.serving.runtime import Columns, LoadedModel
 
+FAILED = "the server failed, and has logged why"
+_logger = logging.getLogger(__name__)
+
 SLICE = 1024
 """Rows of a large request that are converted and scored at a time."""
 
@@ -19,10 +23,19 @@ Outcome = tuple[Matrix, Columns] | HomeostatError
 
 
 def attempt(model: LoadedModel, x: Batch) -> Outcome:
+    """The outcome, whatever happens: somebody waits for it."""
     try:
         return score(model, x)
     except HomeostatError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - a mistake of ours
+        return unforeseen(model, error)
+
+
+def unforeseen(model: LoadedModel, error: BaseException) -> HomeostatError:
+    """Log a mistake of ours; -> what is said of it."""
+    _logger.error("version %s gave no answer", model.version, exc_info=error)
+    return HomeostatError(FAILED)
 
 
 def timed(model: LoadedModel, x: Batch) -> tuple[Outcome, float]:
@@ -72,4 +85,7 @@ def _slice(job: Job, start: int, end: int) -> Scored:
         error = not_finite(model, x)
         if error is not None:
             raise error
-    return (x, *score(model, x))
+    outcome = attempt(model, x)
+    if isinstance(outcome, HomeostatError):
+        raise outcome
+    return (x, *outcome)
