@@ -178,13 +178,14 @@ def arcs(route: Route) -> tuple[list[int], list[Assignment]]:
 def _drawn(route: Route, drawn: int) -> Assignment | None:
     if route.champion is None:
         return None
-    left = 1.0
-    for challenger in route.challengers:
-        share = challenger.percent / 100.0
+    challengers = route.challengers
+    for challenger in challengers:
         if challenger.covers(drawn):
+            share = challenger.percent / 100.0
             return Assignment(challenger.servable.version, Arm.CANARY, share)
-        left -= share
-    return Assignment(route.champion.version, Arm.CHAMPION, left)
+    # in percent: 0.7 beside 0.1 and 0.2, not 0.7000000000000001
+    rest = 100.0 - sum(c.percent for c in challengers)
+    return Assignment(route.champion.version, Arm.CHAMPION, rest / 100.0)
 
 
 def shadows(route: Route, answered: str, id: str) -> tuple[Servable, ...]:
