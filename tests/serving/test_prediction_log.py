@@ -180,6 +180,24 @@ def test_a_writers_segments_are_delivered_in_their_order(tmp_path: Path) -> None
     keeper.close()
 
 
+def test_a_file_that_is_none_of_ours_is_left_alone_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout, log = Layout(tmp_path).make(), DeltaPredictionLog(tmp_path)
+    write_segment(layout, batch("sealed")).seal(layout.sealed)
+    foreign = [layout.live / "notes.live", layout.live / "0-w-1.live", layout.sealed / "x.sealed"]
+    for path in foreign:
+        path.write_text("a note")
+    assert everything(log) == ["sealed"]
+    keeper = Keeper(tmp_path, log, Ledger())
+    for _ in range(2):
+        keeper.step()
+    keeper.close()
+    assert everything(log) == ["sealed"]
+    assert [path.read_text() for path in foreign] == ["a note"] * 3
+    assert [caplog.text.count(str(path)) for path in foreign] == [1, 1, 1]
+
+
 def test_labels_reach_the_ledger_once_from_live_and_from_sealed_segments(tmp_path: Path) -> None:
     layout, ledger = Layout(tmp_path).make(), Ledger()
     keeper = Keeper(tmp_path, DeltaPredictionLog(tmp_path), ledger)

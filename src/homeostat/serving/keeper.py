@@ -19,6 +19,7 @@ from homeostat.serving.segment import (
     LabelRecord,
     Name,
     labels,
+    listed,
     read_bytes,
     read_counts,
     seal_if_abandoned,
@@ -72,15 +73,14 @@ class Keeper:
     def step(self) -> None:
         """Adopt what dead workers left, pass on new labels, deliver finished segments.
         Raises Unavailable; nothing is lost, the next step tries again."""
-        for path in self._layout.live.glob("*.live"):
-            self._labels(path)
-        for path in self._layout.live.glob("*.live"):
+        for name, path in listed(self._layout.live, "live"):
+            self._labels(name, path)
+        for _, path in listed(self._layout.live, "live"):
             seal_if_abandoned(path, self._layout.sealed)
         self._deliver()
 
-    def _labels(self, path: Path) -> None:
+    def _labels(self, name: Name, path: Path) -> None:
         """Pass on the label records that a segment has got since the last look."""
-        name = Name.of(path)
         count, offset = self._seen.get(name, (0, HEADER))
         try:
             there = read_counts(path).labels
@@ -96,15 +96,13 @@ class Keeper:
 
     def _deliver(self) -> None:
         unfinished: dict[str, int] = {}
-        for path in self._layout.live.glob("*.live"):
-            name = Name.of(path)
+        for name, _ in listed(self._layout.live, "live"):
             unfinished[name.writer] = min(name.seq, unfinished.get(name.writer, name.seq))
         batch: list[tuple[Name, bytes]] = []
-        for path in sorted(self._layout.sealed.glob("*.sealed"), key=Name.of):
-            name = Name.of(path)
+        for name, path in sorted(listed(self._layout.sealed, "sealed")):
             if name.seq > unfinished.get(name.writer, name.seq):
                 continue  # a writer's segments are delivered in their order
-            self._labels(path)
+            self._labels(name, path)
             batch.append((name, read_bytes(path)))
             if sum(len(data) for _, data in batch) >= TOGETHER:
                 self._write(batch)

@@ -17,15 +17,19 @@ Segments of before there were blocks have another magic, and are read.
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+
+_logger = logging.getLogger(__name__)
 
 MAGIC = b"HSTSEG02"
 _MAGICS = (MAGIC, b"HSTSEG01")
@@ -188,7 +192,27 @@ class Name(NamedTuple):
     def of(cls, path: Path) -> Name:
         """Raises ValueError for a file that is no segment."""
         writer, _, seq = path.stem.rpartition("-")
-        return cls(writer, int(seq))
+        name = cls(writer, int(seq))
+        if str(name) != path.stem:
+            raise ValueError(f"no name of a segment: {path.name}")
+        return name
+
+
+def listed(folder: Path, state: str) -> list[tuple[Name, Path]]:
+    """The segments in a folder; state: `live` or `sealed`. What bears no name of ours is somebody
+    else's: it is left alone, and told once."""
+    found = []
+    for path in folder.glob(f"*.{state}"):
+        try:
+            found.append((Name.of(path), path))
+        except ValueError:
+            _tell(path)
+    return found
+
+
+@cache
+def _tell(path: Path) -> None:
+    _logger.warning("%s is no segment of the log, and is left alone", path)
 
 
 class Segment:

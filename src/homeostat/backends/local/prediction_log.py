@@ -25,6 +25,7 @@ from homeostat.serving.segment import (
     HEADER,
     Name,
     PredictionRecord,
+    listed,
     predictions,
     read_bytes,
     read_from,
@@ -130,10 +131,9 @@ class DeltaPredictionLog:
         """-> per segment its bytes (of one that was seen, those from that offset on), and up to
         where it was read."""
         found: dict[Name, tuple[bytes, int]] = {}
-        live = [(path, self._layout.sealed) for path in self._layout.live.glob("*.live")]
-        sealed = [(path, None) for path in self._layout.sealed.glob("*.sealed")]
-        for path, moved in (*live, *sealed):
-            name = Name.of(path)
+        live = [(*one, self._layout.sealed) for one in listed(self._layout.live, "live")]
+        sealed = [(*one, None) for one in listed(self._layout.sealed, "sealed")]
+        for name, path, moved in (*live, *sealed):
             if name in found:
                 continue
             try:
