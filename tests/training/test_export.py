@@ -240,6 +240,16 @@ def test_the_reference_is_the_test_set_at_most_fifty_thousand_rows(
     assert set(reference.select(FEATURES).dtypes) == {pl.Float32}
 
 
+def test_a_large_reference_is_drawn_in_stretches_of_rows_that_followed_each_other() -> None:
+    drawn = export.stretches(pl.DataFrame({"at": range(10_000)}), 400)["at"].to_numpy()
+    assert drawn.size == 400
+    gaps = np.diff(drawn)
+    assert (gaps > 0).all()
+    assert (gaps > 1).sum() <= 19  # 20 rows each
+    assert all(500 * i <= at < 500 * (i + 1) for i, at in enumerate(drawn[::20]))
+    assert export.stretches(pl.DataFrame({"at": range(3)}), 3)["at"].to_list() == [0, 1, 2]
+
+
 def test_exporting_again_replaces_the_folder(table, tmp_path) -> None:
     make(logistic, table, tmp_path / "s")
     (tmp_path / "s" / "stale").touch()

@@ -64,7 +64,7 @@ def calibrate(
         by=by or person(),
         progress=progress(piped=not json),
     )
-    document(found) if json else say(_certificate(found))
+    document(found) if json else say(_certificate(found, solve=solve))
 
 
 Kind = Annotated[
@@ -116,7 +116,7 @@ def _silence(
         say(f"{kind} alerts are told again" if over else found.sentence)
 
 
-def _certificate(found: Calibrated) -> str:
+def _certificate(found: Calibrated, *, solve: bool) -> str:
     from homeostat.cli.render import columns
     from homeostat.core.duration import Duration
 
@@ -162,9 +162,7 @@ def _certificate(found: Calibrated) -> str:
     lines += ["", f"together {total:.2f} false alarms a month; {found.budget:g} declared"]
     if found.solved:
         lines.append("these levels are used from now on, for this version")
-        if total > found.budget:
-            lines.append("no level that was tried keeps to the budget on this traffic: declare")
-            lines[-1] += " more, or longer windows"
+        lines += found.beyond if solve else ()
     else:
         lines.append("homeostat monitors calibrate --solve looks for the most sensitive levels")
         lines[-1] += " that keep to what is declared"

@@ -126,9 +126,10 @@ class Work:
             score=pl.Series(score), label=pl.Series(test.y).cast(pl.Float64)
         )
         fitted = pl.DataFrame(train.X, schema=list(features))
-        # drawn from both at one rate, so that the reference is the whole period's traffic
+        # drawn from both at one rate, so that the reference is the whole period's traffic; in
+        # stretches, so that it shows how much rows hang together
         rate = min(1.0, export.REFERENCE_ROWS / (len(train.y) + len(test.y)))
-        drawn = [part.sample(fraction=rate, seed=0) for part in (tested, fitted)]
+        drawn = [export.stretches(p, int(rate * p.height)) for p in (fitted, tested)]
         reference = pl.concat(drawn, how="diagonal")
         # one folder per attempt: another process that trains this run must not touch our files
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -247,6 +248,8 @@ class Work:
 
     def _split(self, table: pl.DataFrame) -> Parts:
         labelled = table.filter(pl.col(self.spec.label.column).is_not_null())
+        # a transform may group rows; what is compared with traffic is in the order of traffic
+        labelled = labelled.sort(self.spec.time, maintain_order=True)
         end = self.run.as_of - self.spec.label.matures_after
         return split(
             labelled,

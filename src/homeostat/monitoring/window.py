@@ -106,7 +106,8 @@ class Reference(msgspec.Struct, frozen=True):
         k: int = 100,
     ) -> Reference:
         """reference: the feature columns, `score` and `label`; the last two are null in rows that
-        the model was fitted on. Raises BadInput without them."""
+        the model was fitted on. Rows in the order of time show how much they hang together; in
+        stretches of it, too. Raises BadInput without these columns."""
         for name in (*features, SCORE, LABEL):
             if name not in reference.columns:
                 raise BadInput(
@@ -192,7 +193,7 @@ def observe(
     more: tuple[Evidence, ...] = ()
     if reference.together is not None:
         sample = whole.sample[:, : len(reference.features)]
-        joint, more = reference.together.look(sample, spec.drift, alpha * SHARE, before)
+        joint, more = reference.together.look(sample, whole.rows, spec.drift, alpha * SHARE, before)
         alpha *= 1 - SHARE
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
     found = report(columns, (), spec.drift, alpha, reference.baseline.rows, whole.rows)

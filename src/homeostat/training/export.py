@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,8 +45,8 @@ def export(
     X: rows to compare the exported model and the original on, n > 0; BACKGROUND_ROWS of those that
     lack no value become the background, drawn with a fixed seed. reference: rows with columns
     `features` (of which those that are numbers are kept), `score` and `label` (the last two null
-    in rows that the model was fitted on); at most REFERENCE_ROWS of it are kept, drawn with a
-    fixed seed. Raises Refused, showing the worst row, when a score differs by more than
+    in rows that the model was fitted on); at most REFERENCE_ROWS of it are kept, as
+    `stretches`. Raises Refused, showing the worst row, when a score differs by more than
     TOLERANCE, BadInput when the model cannot be expressed in ONNX, and Unavailable when the disk
     is full.
     """
@@ -185,6 +186,16 @@ def _reference(table: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
         "label": pl.Float64,
     }
     chosen = table.select(pl.col(name).cast(kind) for name, kind in kinds.items())
-    if chosen.height > REFERENCE_ROWS:
-        chosen = chosen.sample(REFERENCE_ROWS, seed=0)
-    return chosen
+    return stretches(chosen, REFERENCE_ROWS)
+
+
+def stretches(table: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """At most `rows` rows of a table, in their order: stretches of about sqrt(rows) consecutive
+    ones, one somewhere in each of as many equal parts, drawn with a fixed seed."""
+    n, length = table.height, math.isqrt(rows)
+    if n <= rows or not length:
+        return table.head(rows)
+    count = rows // length
+    starts = (np.arange(count) + np.random.default_rng(0).random(count)) * (n / count - length)
+    starts = starts.astype(np.int64) + np.arange(count) * length
+    return table[(starts[:, None] + np.arange(length)).ravel()]

@@ -217,6 +217,21 @@ def test_rows_that_hang_together_need_a_level_far_below_the_nominal_one_and_get_
     assert levels.of("quality", setting.spec) < 0.25 * nominal(setting.spec)
 
 
+def test_a_monitor_that_no_level_keeps_to_the_budget_is_named(
+    quiet: tuple[History, Setting],
+) -> None:
+    history, setting = quiet
+    floor = Quality("log_loss", max=0.01)  # never met: an alarm that does not end
+    setting = setting._replace(spec=msgspec.structs.replace(SPEC, quality=floor))
+    levels, found = solve(history, setting, 6, 0)
+    made = Calibrated("1", "log", START, START, 300, 1.0, found, levels=levels, solved=True)
+    (told,) = made.beyond
+    assert told.startswith("no level, down to 1 in 9e+13, keeps the monitor of quality to its part")
+    assert "quality.window" in told
+    kept = msgspec.structs.replace(made, rates=found[:2], budget=100.0)
+    assert kept.beyond == ()
+
+
 def test_features_of_a_period_are_replayed_although_the_test_set_is_one_odd_day_of_it() -> None:
     random = np.random.default_rng(9)
     days = np.repeat([0.0, 1.0], [3500, 500])  # the test set is the last day

@@ -88,10 +88,10 @@ def test_quiet_windows_alarm_no_more_than_declared_and_small_ones_say_nothing() 
     alpha, alarms = 1 / 20, 0
     for window in range(400):
         before = any(e.named for e in evidence)
-        verdict, evidence = found.look(rows(200, 100 + window), SPEC.drift, alpha, evidence)
+        verdict, evidence = found.look(rows(200, 100 + window), 200, SPEC.drift, alpha, evidence)
         alarms += verdict.failed and not before
     assert alarms <= 400 * alpha
-    verdict, kept = found.look(rows(5, 1), SPEC.drift, alpha, evidence)
+    verdict, kept = found.look(rows(5, 1), 5, SPEC.drift, alpha, evidence)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert kept == evidence
     # too little to learn from is nothing to judge by

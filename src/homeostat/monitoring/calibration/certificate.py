@@ -12,6 +12,13 @@ from homeostat.monitoring.calibration.levels import Levels, Monitor
 STUCK = 0.1
 """Share of quiet time in alarm beyond which a monitor is not one that errs now and then."""
 
+REMEDIES: dict[Monitor, str] = {
+    "drift": "take longer windows or a larger drift.min_effect",
+    "data": "let values arrive as they did when the model was tested, or take longer windows",
+    "quality": "take a longer quality.window, or a lower floor",
+}
+"""Of a monitor that no level keeps to the budget."""
+
 
 class Rate(msgspec.Struct, frozen=True):
     """A monitor's false alarms. alarms: in so many replayed months. low, high: 95 % interval of
@@ -36,6 +43,11 @@ class Rate(msgspec.Struct, frozen=True):
     def stuck(self) -> bool:
         """What it is compared with is not what it was measured on."""
         return self.open > STUCK
+
+    def within(self, part: float) -> bool:
+        """It was shown to raise no more than `part` false alarms a month: with one more alarm,
+        too, and not by an alert that never ends."""
+        return (self.alarms + 1) / self.months <= part and not self.stuck
 
 
 class Delay(msgspec.Struct, frozen=True):
@@ -71,6 +83,18 @@ class Calibrated(Event, frozen=True, tag="monitors.calibrated"):
 
     def rate(self, monitor: str) -> Rate | None:
         return next((r for r in self.rates if r.monitor == monitor), None)
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Where levels have just been solved for: of each monitor that none was found for, a
+        sentence that says so, and what helps."""
+        part = self.budget / max(1, len(self.rates))
+        return tuple(
+            f"no level, down to 1 in {1 / r.level:.0e}, keeps the monitor of {r.monitor} to its "
+            f"part of the budget on this traffic: {REMEDIES[r.monitor]}, or declare more"
+            for r in self.rates
+            if not r.within(part)
+        )
 
     @property
     def sentence(self) -> str:

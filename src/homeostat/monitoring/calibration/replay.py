@@ -57,9 +57,12 @@ WARM_UP = 3
 PATIENCE = 50
 """Windows within which a shift has to be seen, or counts as not seen; of quality, after all labels
 that are judged are from after it."""
-STEPS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+STEPS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
+         10.0, 20.0, 50.0)  # fmt: skip
 """Multiples of a monitor's nominal level that are tried when a level is solved for. Rows that hang
 together make intervals too narrow by as much as the small ones make up for."""
+LEAST = 1e-14
+"""No level is below it: a confidence that is so near 1 cannot be told from 1."""
 LEAST_ROWS = 200
 
 Progress = Callable[[str], None]
@@ -231,8 +234,9 @@ def solve(
     it each, and what they then do.
 
     A level is taken when (alarms + 1) / (months replayed) is within its part: the expected rate
-    then is, too, as for a permutation test. All levels are tried on the same draws. Raises
-    BadInput when so few months could not show it."""
+    then is, too, as for a permutation test, and the monitor is not stuck. Where no level is, the
+    least has to do, and `Calibrated.beyond` names the monitor. All levels are tried on the same
+    draws. Raises BadInput when so few months could not show it."""
     spec = setting.spec
     watched = _watched(spec)
     part = spec.drift.false_alarms_per_month / len(watched)
@@ -247,11 +251,11 @@ def solve(
     kept: dict[Monitor, Rate] = {}
     while any(m not in kept or low[m] < high[m] for m in watched):
         at = {m: (low[m] + high[m] + 1) // 2 for m in watched}
-        levels = Levels(**{m: min(MOST, nominal(spec) * STEPS[at[m]]) for m in watched})
+        levels = Levels(**{m: min(MOST, max(LEAST, nominal(spec) * STEPS[at[m]])) for m in watched})
         progress(", ".join(f"{m} at {STEPS[at[m]]:g} times its level" for m in watched))
         for rate in rates(history, setting, months, np.random.default_rng(seed), levels, progress):
             monitor = rate.monitor
-            if (rate.alarms + 1) / rate.months <= part:
+            if rate.within(part):
                 low[monitor], kept[monitor] = at[monitor], rate
             else:
                 high[monitor] = at[monitor] - 1
@@ -408,7 +412,7 @@ class Replay:
         """A profile keeps a sample of a window's rows; here they are as good as any others."""
         n = rows.score.size
         sample = rows.features[np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.intp)]
-        return together.look(sample, self.setting.spec.drift, alpha, before)
+        return together.look(sample, n, self.setting.spec.drift, alpha, before)
 
     def _quality(
         self, past: Sequence[tuple[datetime, Rows]], end: datetime, alpha: float

@@ -50,7 +50,8 @@ R = TypeVar("R")
 class Numeric(msgspec.Struct, frozen=True):
     """values: ascending and distinct, (s,). upto, below: share of the reference <= and < each.
     edges: inner edges of the bins, (b-1,); a bin is (edge, next edge]. counts: per bin, (b,).
-    n: without nulls and NaN. scale: standard deviation of the finite values, at the grid."""
+    n: without nulls and NaN. scale: standard deviation of the finite values, at the grid. design:
+    so many rows are worth one independent row (`dependence`)."""
 
     name: str
     n: int
@@ -62,6 +63,7 @@ class Numeric(msgspec.Struct, frozen=True):
     counts: Floats
     view: View
     scale: float = 0.0
+    design: float = 1.0
 
     @property
     def kind(self) -> Kind:
@@ -82,7 +84,8 @@ class Numeric(msgspec.Struct, frozen=True):
 
 class Categorical(msgspec.Struct, frozen=True):
     """levels: the frequent categories, as text. counts: of the levels, then of all the others.
-    known: every category of the reference when there are at most LEVELS, to tell unseen ones."""
+    known: every category of the reference when there are at most LEVELS, to tell unseen ones.
+    design: so many rows are worth one independent row (`dependence`)."""
 
     name: str
     n: int
@@ -91,6 +94,7 @@ class Categorical(msgspec.Struct, frozen=True):
     counts: Floats
     known: frozenset[str]
     view: View
+    design: float = 1.0
 
     @property
     def kind(self) -> Kind:

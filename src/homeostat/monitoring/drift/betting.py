@@ -14,8 +14,8 @@ once, and not in every window, that there are many bets. Over features, e-BH (Wa
 at 1 / c: it names k features when k of them have R >= c features / k. That happens no sooner than
 the mean of all R reaches c, and the mean is an e-detector once more: so at most one false alarm in
 c windows, however many features there are and whatever their dependence. A feature that was named
-stays so until its evidence is spent (below 1) and begins anew. Rows of one window are taken to be
-independent.
+stays so until its evidence is spent (below 1) and begins anew. Windows are taken to be independent
+of each other, and rows to be worth as many independent ones as the reference's are (`dependence`).
 """
 
 from __future__ import annotations
@@ -75,12 +75,13 @@ def wager(base: Column, seen: Seen, min_effect: float, alpha: float) -> Bets | N
     The limit is min_effect away from the shares of the baseline's rows; where these are so few
     that their own distance from the truth may be more, that much: without any movement, the
     limit is passed with chance alpha at most (Dvoretzky-Kiefer-Wolfowitz; Hoeffding for
-    categories)."""
+    categories). Rows that hang together are counted as the independent ones that they are worth
+    (`dependence`), here and there."""
     share, hits, trials = _shares(base, seen)
     if not trials.sum() or not base.n:
         return None
     tests = 1 if isinstance(base, Numeric) else share.size
-    limit = share + max(min_effect, bounds.dkw(base.n, alpha / (2 * tests)))
+    limit = share + max(min_effect, bounds.dkw(base.n / base.design, alpha / (2 * tests)))
     open_ = np.flatnonzero(limit < 1)
     if not open_.size:
         return None
@@ -88,6 +89,7 @@ def wager(base: Column, seen: Seen, min_effect: float, alpha: float) -> Bets | N
     # (1 - p1) / (1 - p0) is what the stake leaves, and p1 / p0 this
     logs = hits[open_, None] * np.log1p(STAKES * odds)
     logs += (trials - hits)[open_, None] * LEFT
+    logs /= base.design
     numbers = open_[:, None] * STAKES.size + np.arange(STAKES.size)
     return Bets(numbers.ravel(), logs.ravel(), np.full(logs.size, 1 / logs.size))
 

@@ -12,14 +12,14 @@ import math
 from scipy import special
 
 
-def dkw(n: int, alpha: float) -> float:
+def dkw(n: float, alpha: float) -> float:
     """Radius of the Dvoretzky-Kiefer-Wolfowitz band with Massart's constant (1990): the empirical
     distribution function of n independent values stays within it, everywhere, with probability
     1 - alpha. Exact for every n; conservative when values are tied."""
     return math.sqrt(math.log(2 / alpha) / (2 * n))
 
 
-def total_variation(n: int, cells: int, alpha: float) -> float:
+def total_variation(n: float, cells: int, alpha: float) -> float:
     """Radius around the empirical distribution over `cells` categories in total variation (the
     share of rows that would have to change their category): the smaller of Weissman et al.
     (2003) and McDiarmid's inequality around the mean's bound sqrt((cells - 1) / n) / 2."""
@@ -30,14 +30,14 @@ def total_variation(n: int, cells: int, alpha: float) -> float:
     return min(weissman, mcdiarmid)
 
 
-def ks_p_value(distance: float, min_effect: float, n: int, m: int) -> float:
+def ks_p_value(distance: float, min_effect: float, n: float, m: float) -> float:
     """The smallest alpha at which `distance - dkw(n, alpha/2) - dkw(m, alpha/2)` is still above
     the minimum effect."""
     excess = max(0.0, distance - min_effect) / (math.sqrt(1 / (2 * n)) + math.sqrt(1 / (2 * m)))
     return min(1.0, 4 * math.exp(-(excess**2)))
 
 
-def tv_p_value(distance: float, min_effect: float, n: int, m: int, cells: int) -> float:
+def tv_p_value(distance: float, min_effect: float, n: float, m: float, cells: int) -> float:
     """As `ks_p_value`, for `total_variation`."""
     if cells < 2:
         return 1.0
@@ -66,7 +66,8 @@ def psi_low(statistic: float, cells: int, size: float, alpha: float) -> float:
     measures it at the levels that are used."""
     if cells < 2 or special.chdtrc(cells - 1, statistic) >= alpha:
         return 0.0
-    return float(special.chndtrinc(statistic, cells - 1, 1 - alpha)) / float(size)
+    # 1 - alpha must not be 1
+    return float(special.chndtrinc(statistic, cells - 1, 1 - max(alpha, 1e-15))) / float(size)
 
 
 def psi_p_value(statistic: float, cells: int, size: float, effect: float) -> float:

@@ -207,11 +207,12 @@ def asked(spec: Drift) -> tuple[str, ...]:
 
 
 def judge(base: Column, seen: Seen, spec: Drift, alpha: float) -> ColumnDrift:
-    """alpha: over all of the column's tests."""
+    """alpha: over all of the column's tests. Rows that hang together are counted as the
+    independent ones that they are worth (`base.design`)."""
     tests = asked(spec)
     share = alpha / len(tests)
-    reference = np.append(base.counts, base.nulls)
-    observed = np.append(seen.counts, seen.nulls)
+    counts = np.append(base.counts, base.nulls), np.append(seen.counts, seen.nulls)
+    reference, observed = (c / base.design for c in counts)
     curves = _curves(base, seen) if isinstance(seen, Numbers) and base.n and seen.n else None
     proofs: dict[str, Proof] = {}
     for test in tests:
@@ -229,7 +230,7 @@ def judge(base: Column, seen: Seen, spec: Drift, alpha: float) -> ColumnDrift:
         TestResult(name, p.statistic, p.low, p.limit, p.p_value, p.low > p.limit)  # type: ignore[arg-type]
         for name, p in proofs.items()
     ]
-    measures = _measures(reference, observed, curves)
+    measures = _measures(*counts, curves)
     return _column(base, results, seen, spec, share, measures)
 
 
@@ -241,15 +242,15 @@ def _curves(base: Column, seen: Numbers) -> Curves:
         base.below,
         seen.upto / seen.n,
         seen.below / seen.n,
-        base.n,
-        seen.n,
+        base.n / base.design,
+        seen.n / base.design,
         base.scale,
         seen.excess / seen.n,
     )
 
 
 def _tv(reference: Floats, observed: Floats, min_effect: float, alpha: float) -> Proof | None:
-    n, m, cells = int(reference.sum()), int(observed.sum()), int(reference.size)
+    n, m, cells = float(reference.sum()), float(observed.sum()), int(reference.size)
     if not n or not m:
         return None
     distance = float(np.abs(reference / n - observed / m).sum() / 2)
@@ -285,7 +286,8 @@ def _column(
     distance = next((t for t in results if t.test in ("ks", "tv")), None)
     detectable = None
     if base.n and m:
-        band = math.sqrt(math.log(4 / alpha) / 2) * (1 / math.sqrt(base.n) + 1 / math.sqrt(m))
+        widths = math.sqrt(base.design / base.n) + math.sqrt(base.design / m)
+        band = math.sqrt(math.log(4 / alpha) / 2) * widths
         detectable = min(1.0, spec.min_effect + band)
     outcome = Outcome.PASS
     only_bands = all(t.test in (*CURVES, "tv") for t in results)

@@ -51,8 +51,8 @@ class Curves(msgspec.Struct, frozen=True):
     below: Floats
     other_upto: Floats
     other_below: Floats
-    n: int
-    m: int
+    n: float
+    m: float
     scale: float = 0.0
     excess: float = 0.0
 

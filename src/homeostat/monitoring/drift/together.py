@@ -21,6 +21,7 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.drift.baseline import Numeric, ascending, numeric
 from homeostat.monitoring.drift.betting import wager, weigh
 from homeostat.monitoring.drift.column import MIN_ROWS, Numbers, judge
+from homeostat.monitoring.drift.dependence import design_effect
 from homeostat.monitoring.model import Evidence
 from homeostat.monitoring.spec import Drift
 
@@ -55,7 +56,8 @@ class Together(msgspec.Struct, frozen=True):
 
     @classmethod
     def learn(cls, rows: NDArray[np.floating], seed: int = 0) -> Together | None:
-        """rows: of the reference, (n, d), NaN where missing. None with too few rows or columns."""
+        """rows: of the reference, (n, d), NaN where missing, in the order of time or in none. None
+        with too few rows or columns."""
         n, d = rows.shape
         if n < FEWEST or d < 2:
             return None
@@ -74,12 +76,13 @@ class Together(msgspec.Struct, frozen=True):
         scale = np.maximum(values / np.sqrt(len(inside)), 0.05)
         none = numeric("", np.empty(0), 0)
         found = cls(mean, spread, axes, scale, np.arange(d) >= large, (none, none))
-        distance, remainder = (ascending(v) for v in found.figures(held).T)
-        bases = (
-            numeric(DISTANCE, distance, distance.size),
-            numeric(REMAINDER, remainder, remainder.size),
+        distance, remainder = (
+            _base(name, values, ordered)
+            for name, values, ordered in zip(
+                _MEANS, found.figures(held).T, found.figures(rows).T, strict=True
+            )
         )
-        return msgspec.structs.replace(found, bases=bases)
+        return msgspec.structs.replace(found, bases=(distance, remainder))
 
     def figures(self, rows: NDArray[np.floating]) -> Floats:
         """-> (n, 2)."""
@@ -88,10 +91,16 @@ class Together(msgspec.Struct, frozen=True):
         return np.column_stack((distance, (along[:, self.small] ** 2).sum(axis=1)))
 
     def look(
-        self, sample: NDArray[np.floating], spec: Drift, alpha: float, before: Sequence[Evidence]
+        self,
+        sample: NDArray[np.floating],
+        rows: int,
+        spec: Drift,
+        alpha: float,
+        before: Sequence[Evidence],
     ) -> tuple[Verdict, tuple[Evidence, ...]]:
-        """What a window's sample (k, d) adds. alpha: one false alarm in 1 / alpha windows at most,
-        on average. -> FAIL while the evidence over the windows says that the rows have moved."""
+        """What a sample (k, d) of a window's rows adds. alpha: one false alarm in 1 / alpha windows
+        at most, on average. -> FAIL while the evidence over the windows says that the rows have
+        moved."""
         own = [e for e in before if e.feature in _MEANS]
         sample = sample[~np.isnan(sample).all(axis=1)]  # of a version with other inputs
         n = len(sample)
@@ -99,7 +108,10 @@ class Together(msgspec.Struct, frozen=True):
             text = f"too few rows to look at the features together ({n})"
             return Verdict("joint", Outcome.INCONCLUSIVE, text, n=n), tuple(own)
         won, distances = {}, {}
-        for base, values in zip(self.bases, self.figures(sample).T, strict=True):
+        for whole, values in zip(self.bases, self.figures(sample).T, strict=True):
+            # the farther apart the rows of a sample are, the less they hang together
+            design = 1 + (whole.design - 1) * min(1.0, n / max(1, rows))
+            base = msgspec.structs.replace(whole, design=design)
             seen = Numbers.of(base, pl.Series(values))
             bets = wager(base, seen, spec.min_effect, alpha / 2 * BASELINE)
             distances[base.name] = judge(base, seen, spec, alpha / 2).effect or 0.0
@@ -116,6 +128,12 @@ class Together(msgspec.Struct, frozen=True):
             text, outcome = f"taken together the features moved: {told}", Outcome.FAIL
         verdict = Verdict("joint", outcome, text, figure=figure, threshold=spec.min_effect, n=n)
         return verdict, evidence
+
+
+def _base(name: str, values: Floats, ordered: Floats) -> Numeric:
+    """ordered: those of all rows, in the order of time."""
+    base = numeric(name, ascending(values), values.size)
+    return msgspec.structs.replace(base, design=design_effect(base, pl.Series(ordered)))
 
 
 def _standard(rows: NDArray[np.floating], mean: Floats, spread: Floats) -> Floats:

@@ -12,6 +12,7 @@ import polars as pl
 from homeostat.core.errors import BadInput
 from homeostat.core.names import Arm
 from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.drift.dependence import in_order
 from homeostat.monitoring.profiles.profile import Profile, Scheme, profile, total
 
 SCORE = "score"
@@ -72,9 +73,11 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 def scored(reference: pl.DataFrame) -> Baseline:
-    """Of the features, over all rows, and of the score, over those that have one."""
-    inputs = Baseline.build(reference.drop(SCORE))
-    scores = Baseline.build(reference.select(SCORE).drop_nulls())
+    """Of the features, over all rows, and of the score, over those that have one. Rows are in the
+    order of time, or in none: what they are worth is measured along it."""
+    features, scored = reference.drop(SCORE), reference.select(SCORE).drop_nulls()
+    inputs = in_order(Baseline.build(features), features)
+    scores = in_order(Baseline.build(scored), scored)
     return Baseline((*inputs.columns, *scores.columns), inputs.rows)
 
 
