@@ -196,6 +196,7 @@ def stretches(table: pl.DataFrame, rows: int) -> pl.DataFrame:
     if n <= rows or not length:
         return table.head(rows)
     count = rows // length
-    starts = (np.arange(count) + np.random.default_rng(0).random(count)) * (n / count - length)
-    starts = starts.astype(np.int64) + np.arange(count) * length
+    # where in its part each begins, beyond what the stretches before it take up
+    room = (np.arange(count) + np.random.default_rng(0).random(count)) * (n / count - length)
+    starts = room.astype(np.int64) + np.arange(count) * length
     return table[(starts[:, None] + np.arange(length)).ravel()]
