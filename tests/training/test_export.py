@@ -346,7 +346,10 @@ def test_a_model_of_numbers_and_text_is_exported_with_its_columns(tmp_path):
     assert manifest.inputs == ("amount", "country")
     assert [f.datatype for f in manifest.columns] == ["FP32", "BYTES"]
     assert Manifest.read(folder) == manifest
-    assert pl.read_parquet(folder / REFERENCE).columns == ["amount", "score", "label"]
+    kept = pl.read_parquet(folder / REFERENCE)
+    assert kept["country"].to_list() == countries.tolist()
+    # what monitors compare with are the scores that are served
+    assert kept["score"].to_list() == export.score_servable(folder, table).tolist()
     unseen = pl.DataFrame({"country": ["FR", "XX", None], "amount": [0.0, 0.0, 0.0]})
     scores = export.score_servable(folder, unseen)
     assert scores == pytest.approx(fit.score(model, fit.inputs_of(unseen, manifest.inputs)))

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
+from homeostat.core.records import input_type
 from homeostat.core.servable import REFERENCE, Field, Manifest, file_digest, write_background
 from homeostat.training.fit import FittedModel, Inputs, fields_of, inputs_of, positive, score
 from homeostat.training.onnx import convert
@@ -44,11 +45,10 @@ def export(
 
     X: rows to compare the exported model and the original on, n > 0; BACKGROUND_ROWS of those that
     lack no value become the background, drawn with a fixed seed. reference: rows with columns
-    `features` (of which those that are numbers are kept), `score` and `label` (the last two null
-    in rows that the model was fitted on); at most REFERENCE_ROWS of it are kept, as
-    `stretches`. Raises Refused, showing the worst row, when a score differs by more than
-    TOLERANCE, BadInput when the model cannot be expressed in ONNX, and Unavailable when the disk
-    is full.
+    `features`, `score` and `label` (the last two null in rows that the model was fitted on); at
+    most REFERENCE_ROWS of it are kept, as `stretches`, with the scores that the exported model
+    gives. Raises Refused, showing the worst row, when a score differs by more than TOLERANCE,
+    BadInput when the model cannot be expressed in ONNX, and Unavailable when the disk is full.
     """
     if len(X) == 0:
         raise BadInput("there are no rows to compare the exported model with the original on")
@@ -73,8 +73,7 @@ def export(
         _background(X, fields, partial)
         # through memory: Polars would tell of a full disk as of a malformed file
         parquet = io.BytesIO()
-        numbers = [field.name for field in fields if field.plain]
-        _reference(reference, numbers).write_parquet(parquet)
+        _reference(reference, partial, manifest).write_parquet(parquet)
         (partial / REFERENCE).write_bytes(parquet.getvalue())
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
@@ -180,13 +179,20 @@ def _background(X: Inputs, fields: Sequence[Field], folder: Path) -> None:
         write_background(folder, {name: values[at] for name, values in columns.items()})
 
 
-def _reference(table: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
-    kinds: Mapping[str, Any] = dict.fromkeys(features, pl.Float32) | {
+def _reference(table: pl.DataFrame, folder: Path, manifest: Manifest) -> pl.DataFrame:
+    kinds: Mapping[str, Any] = {field.name: input_type(field) for field in manifest.fields} | {
         "score": pl.Float64,
         "label": pl.Float64,
     }
     chosen = table.select(pl.col(name).cast(kind) for name, kind in kinds.items())
-    return stretches(chosen, REFERENCE_ROWS)
+    chosen = stretches(chosen, REFERENCE_ROWS)
+    # scores of trees are few values that many rows share: the exported model's are what the log
+    # will have, and the original's next to them would look like a move
+    scores = chosen["score"].to_numpy().copy()
+    tested = chosen["score"].is_not_null()
+    rows = inputs_of(chosen.filter(tested), manifest.inputs)
+    scores[tested.to_numpy()] = _run(folder, manifest, rows)
+    return chosen.with_columns(score=pl.Series(scores, nan_to_null=True))
 
 
 def stretches(table: pl.DataFrame, rows: int) -> pl.DataFrame:
