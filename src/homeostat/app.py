@@ -50,7 +50,7 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
     from homeostat.backends.local.notify import notifier
     from homeostat.backends.local.plane import LocalDataPlane
     from homeostat.backends.local.prediction_log import DeltaPredictionLog
-    from homeostat.backends.local.reference import read_reference
+    from homeostat.backends.local.reference import read_inputs, read_reference
     from homeostat.backends.local.snapshots import FileSnapshots
     from homeostat.control.platform import Platform
 
@@ -76,6 +76,7 @@ def open_project(root: Path | None = None, *, clock: str | None = None) -> Platf
         plane=LocalDataPlane(home),
         notifier=notifier(project.monitoring.notify, os.environ.get(ALERTMANAGER)),
         reference=read_reference,
+        inputs=read_inputs,
         settles=SETTLES * time_of.rate,
     )
 

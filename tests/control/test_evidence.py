@@ -32,6 +32,7 @@ from homeostat.rollout.spec import (
     QualityGuard,
     RolloutSpec,
 )
+from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import MODEL, START, World
 
 SECOND = timedelta(seconds=1)
@@ -59,6 +60,7 @@ def begin(spec: RolloutSpec) -> Rollout:
 
 def stage(settles: timedelta = SECOND) -> Platform:
     world = World(0)
+    world.registry.add("a run", Skill(0, GOOD))
     data = world.project.data
     label = type(data.label)("label", Duration.of(3 * SECOND))
     project = msgspec.structs.replace(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import math
 import struct
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from homeostat.core.records import input_type, inputs_of
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Manifest, file_digest
+from homeostat.monitoring.drift.column import Levels
+from homeostat.monitoring.profiles.profile import look
+from homeostat.monitoring.profiles.traffic import WHOLE, profiles
+from homeostat.monitoring.spec import MonitoringSpec
+from homeostat.monitoring.window import Reference
 from homeostat.serving import oip
 
 from .conftest import Plane
@@ -79,6 +86,17 @@ def test_text_goes_in_and_further_outputs_come_out_and_both_are_logged(served: P
     assert logged["features"].to_list() == [[0.0], [2.5], [1.0]]
     countries = [json.loads(text)["country"] for text in logged["inputs"]]
     assert countries == ["FR", "Åland", "DE"]
+    tested = {"amount": [0.0, 1.0], "country": ["FR", "DE"], "score": [0.5, 0.7], "label": [0, 1]}
+    table = pl.DataFrame({name: values * 50 for name, values in tested.items()})
+    fields = Manifest.read(served.home / "models" / "1").fields
+    watched = Reference.build(table, fields, MonitoringSpec()).watched
+    start, day = logged["time"].dt.truncate("1d")[0], timedelta(days=1)
+    found = profiles(logged, watched, "1", start, 2 * day, 1)[WHOLE][0]
+    seen = {base.name: seen for base, seen in look(watched.whole, found)}
+    assert seen["amount"].n == seen["score"].n == 3
+    assert isinstance(seen["country"], Levels)
+    assert seen["country"].counts.tolist() == [1, 1, 1]
+    assert seen["country"].unseen == 1
 
 
 def test_the_log_gives_inputs_of_every_type_by_their_names(served: Plane) -> None:
@@ -155,7 +173,6 @@ def test_a_request_with_more_text_than_a_block_takes_is_logged_whole(served: Pla
 
 def test_a_pipeline_with_categories_serves_what_it_was_fitted_to_say(served: Plane) -> None:
     import numpy as np
-    import polars as pl
     from sklearn.compose import make_column_transformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

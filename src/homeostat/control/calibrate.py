@@ -15,6 +15,7 @@ from homeostat.control.platform import Platform
 from homeostat.control.record import settle
 from homeostat.core.errors import BadInput, Refused
 from homeostat.core.names import Arm
+from homeostat.core.servable import Field
 from homeostat.core.version import Version
 from homeostat.monitoring.calibration import replay as calibration
 from homeostat.monitoring.calibration.certificate import Calibrated
@@ -59,13 +60,13 @@ def calibrate(
         )
     version = platform.registry.get(platform.stream, state.champion)
     table = platform.reference(version)
-    features = [c for c in table.columns if c not in (SCORE, LABEL)]
     project = platform.project
     spec, training = project.monitoring, project.training
     # a drawn stream has no weeks of its own: it is held against the reference
     spec = msgspec.structs.replace(spec, drift=msgspec.structs.replace(spec.drift, weeks=0))
-    reference = Reference.build(table, features, spec, threshold=training.threshold, k=training.k)
-    history, count = _history(platform, state, version, features, table, on)
+    inputs = platform.inputs(version)
+    reference = Reference.build(table, inputs, spec, threshold=training.threshold, k=training.k)
+    history, count = _history(platform, state, version, reference.fields, table, on)
     progress(f"{history.rows.height:,} requests of the {history.source}")
     per_window = rows or (round(history.rows.height / count) if count else ROWS)
     # a whole window: shorter blocks cut apart what hangs together, and promise too much
@@ -110,7 +111,7 @@ def _history(
     platform: Platform,
     state: State,
     version: Version,
-    features: list[str],
+    fields: tuple[Field, ...],
     table: pl.DataFrame,
     on: Where,
 ) -> tuple[History, int]:
@@ -118,7 +119,7 @@ def _history(
     quiet = _quiet(state, version.version)
     if on == "reference" or (on == "auto" and len(quiet) < WINDOWS):
         sliced = bool(platform.project.monitoring.drift.by)
-        return calibration.from_reference(table, features, version.version, sliced=sliced), 0
+        return calibration.from_reference(table, fields, version.version, sliced=sliced), 0
     if not quiet:
         raise BadInput(
             f"no quiet window of version {version.version} has been recorded",
@@ -129,7 +130,7 @@ def _history(
     inside = pl.any_horizontal(
         pl.col("time").is_between(start, end, closed="left") for start, end in quiet
     )
-    fits = pl.col("features").list.len() == len(features)
+    fits = pl.col("features").list.len() == sum(field.plain for field in fields)
     rows = rows.filter(inside & fits & (pl.col("arm") != Arm.SHADOW) & pl.col(SCORE).is_not_null())
     rows = rows.filter(pl.col("version") == version.version).unique("id", maintain_order=True)
     labels = platform.labels.as_known(platform.clock.now(), rows["id"]).select("id", LABEL)

@@ -13,8 +13,6 @@ import polars as pl
 
 from homeostat.control.platform import Platform
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.profiles.traffic import SCORE
-from homeostat.monitoring.window import LABEL
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import Rollout
@@ -179,8 +177,5 @@ def _columns(rollout: Rollout) -> tuple[str, ...]:
 
 def _features(platform: Platform, rollout: Rollout) -> tuple[str, ...]:
     """The names of the log's features, in their order."""
-    declared = platform.project.data.features
-    if declared is not None:
-        return declared
     champion = platform.registry.get(platform.stream, rollout.champion)
-    return tuple(c for c in platform.reference(champion).columns if c not in (SCORE, LABEL))
+    return tuple(field.name for field in platform.inputs(champion) if field.plain)

@@ -21,6 +21,7 @@ from homeostat.core.ports import (
     Registry,
     SnapshotStore,
 )
+from homeostat.core.servable import Field
 from homeostat.core.version import Version
 from homeostat.definition import Project
 
@@ -28,8 +29,9 @@ from homeostat.definition import Project
 @dataclass(frozen=True)
 class Platform:
     """root: the project's folder; home: its `.homeostat`. reference: the table a version's
-    monitors compare with (feature columns in model order, then `score` and `label`). settles: how
-    long, in the clock's time, a request may take from its time to being in the log."""
+    monitors compare with (feature columns in model order, then `score` and `label`). inputs: a
+    version's, with their types. settles: how long, in the clock's time, a request may take from
+    its time to being in the log."""
 
     project: Project
     root: Path
@@ -45,6 +47,7 @@ class Platform:
     plane: DataPlane
     notifier: Notifier
     reference: Callable[[Version], pl.DataFrame]
+    inputs: Callable[[Version], tuple[Field, ...]]
     settles: timedelta = timedelta(0)
 
     @property

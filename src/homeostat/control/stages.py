@@ -122,10 +122,10 @@ class Work:
         self.progress(f"fitting on {len(train.y):,} rows, {int(train.y.sum()):,} positive")
         model = fit.run(load_function(training.fit, self.platform.root), train, training.params)
         score = fit.score(model, test.X)
-        tested = pl.DataFrame(test.X, schema=list(features)).with_columns(
+        tested = fit.as_table(test.X, features).with_columns(
             score=pl.Series(score), label=pl.Series(test.y).cast(pl.Float64)
         )
-        fitted = pl.DataFrame(train.X, schema=list(features))
+        fitted = fit.as_table(train.X, features)
         # drawn from both at one rate, so that the reference is the whole period's traffic; in
         # stretches, so that it shows how much rows hang together
         rate = min(1.0, export.REFERENCE_ROWS / (len(train.y) + len(test.y)))

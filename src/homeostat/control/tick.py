@@ -35,8 +35,7 @@ from homeostat.core.version import Version
 from homeostat.monitoring.alerts.decide import decide as decide_alerts
 from homeostat.monitoring.alerts.decide import escalations, heartbeat, notices
 from homeostat.monitoring.model import AlertNotified, WindowObserved
-from homeostat.monitoring.profiles.traffic import SCORE
-from homeostat.monitoring.window import CATCH_UP, LABEL, Reference
+from homeostat.monitoring.window import CATCH_UP, Reference
 from homeostat.rollout.model import Promoted
 
 
@@ -98,7 +97,7 @@ class Controller:
             project, table = self.platform.project, self.platform.reference(version)
             reference = Reference.build(
                 table,
-                [c for c in table.columns if c not in (SCORE, LABEL)],
+                self.platform.inputs(version),
                 project.monitoring,
                 threshold=project.training.threshold,
                 k=project.training.k,

@@ -64,6 +64,20 @@ def inputs_of(log: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
         value = features.list.get(i, null_on_oob=True)
         found[name] = pl.when(features.list.len() == len(plain)).then(value).alias(name)
     if other:
-        texts = log["inputs"].str.json_decode(pl.Struct(other)).struct.unnest()
+        texts = _decoded(log, pl.Struct(other))
         found |= {name: texts[name] for name in other}
     return log.select(found[field.name] for field in fields)
+
+
+def _decoded(log: pl.DataFrame, kind: pl.Struct) -> pl.DataFrame:
+    try:
+        return log["inputs"].str.json_decode(kind).struct.unnest()
+    except pl.exceptions.ComputeError:
+        if log["version"].n_unique() == 1:
+            return pl.Series([None] * log.height, dtype=kind).struct.unnest()
+    # of one of the versions the inputs of these names have other types
+    rows = log.select("inputs", "version").with_row_index("row")
+    parts = [
+        _decoded(part, kind).with_columns(part["row"]) for part in rows.partition_by("version")
+    ]
+    return pl.concat(parts).sort("row").drop("row")

@@ -12,11 +12,12 @@ import polars as pl
 from homeostat.core.errors import BadInput
 from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
-from homeostat.core.records import PREDICTIONS
+from homeostat.core.records import PREDICTIONS, input_type, inputs_of
+from homeostat.core.servable import Field
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.calibration.levels import MONITORS, Levels, nominal
 from homeostat.monitoring.drift.attribution import attribute
-from homeostat.monitoring.drift.baseline import Baseline
+from homeostat.monitoring.drift.baseline import Baseline, Numeric
 from homeostat.monitoring.drift.column import ColumnDrift
 from homeostat.monitoring.drift.compare import DriftReport, report
 from homeostat.monitoring.drift.together import SHARE, Together
@@ -27,6 +28,7 @@ from homeostat.monitoring.profiles.traffic import (
     WHOLE,
     Traffic,
     Watched,
+    filled,
     profiles,
     scored,
     together,
@@ -78,15 +80,15 @@ def quality_since(spec: MonitoringSpec, end: datetime) -> datetime:
 class Reference(msgspec.Struct, frozen=True):
     """What a version was made and tested on, summarised once and used for every window.
 
-    features: in the model's order. baseline: of the features, over the training and the test
-    period (a test period alone may be a Sunday), and of the score, over the test set. watched: the
-    same, binned for profiles, and of each declared slice. quality: the declared metric on the test
-    set, with its interval; None where no quality is declared. estimator: of that metric without
-    labels, where that is declared. together: all features, where that is declared. meaning: what
-    scores say of the label, where quality is declared. tested: test rows with
-    score and label, to say what movements cost."""
+    fields: the features in the model's order, with the types they have in the log. baseline: of
+    the features, over the training and the test period (a test period alone may be a Sunday), and
+    of the score, over the test set. watched: the same, binned for profiles, and of each declared
+    slice. quality: the declared metric on the test set, with its interval; None where no quality is
+    declared. estimator: of that metric without labels, where that is declared. together: all
+    numbers among the features, where that is declared. meaning: what scores say of the label, where
+    quality is declared. tested: test rows with score and label, to say what movements cost."""
 
-    features: tuple[str, ...]
+    fields: tuple[Field, ...]
     baseline: Baseline
     watched: Watched
     quality: Estimate | None
@@ -95,37 +97,53 @@ class Reference(msgspec.Struct, frozen=True):
     tested: pl.DataFrame | None = None
     together: Together | None = None
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def together_at(self) -> list[int]:
+        """The places of the features that are looked at together, among all columns."""
+        bins, names = self.watched.whole.bins, set(self.features)
+        return [
+            j
+            for j, b in enumerate(bins)
+            if isinstance(b.column, Numeric) and b.column.name in names
+        ]
+
     @classmethod
     def build(
         cls,
         reference: pl.DataFrame,
-        features: Sequence[str],
+        features: Sequence[str | Field],
         spec: MonitoringSpec,
         *,
         threshold: float = 0.5,
         k: int = 100,
     ) -> Reference:
         """reference: the feature columns, `score` and `label`; the last two are null in rows that
-        the model was fitted on. Rows in the order of time show how much they hang together; in
-        stretches of it, too. Raises BadInput without these columns."""
-        for name in (*features, SCORE, LABEL):
+        the model was fitted on. features: in the model's order; those without a type are float32
+        numbers. Inputs with a shape, and others than numbers that the reference does not have, are
+        not watched. Rows in the order of time show how much they hang together; in stretches of
+        it, too. Raises BadInput without the other columns."""
+        declared = [f if isinstance(f, Field) else Field(f) for f in features]
+        fields = [f for f in declared if f.plain or (not f.shape and f.name in reference.columns)]
+        names = [f.name for f in fields]
+        for name in (*names, SCORE, LABEL):
             if name not in reference.columns:
                 raise BadInput(
                     f"the reference has no column {name!r}",
-                    expected=", ".join((*features, SCORE, LABEL)),
+                    expected=", ".join((*names, SCORE, LABEL)),
                     remedy="train and register the version again",
                 )
-        # models and the prediction log see 32 bits: so must the reference, or ties would differ
-        inputs = reference.select(
-            *(pl.col(name).cast(pl.Float32) for name in features),
-            pl.when(pl.col(LABEL).is_not_null()).then(pl.col(SCORE).cast(pl.Float64)).alias(SCORE),
-        )
-        tested = reference.drop_nulls([SCORE, LABEL])
+        typed = as_logged(reference, fields)
+        inputs = typed.select(*names, pl.when(pl.col(LABEL).is_not_null()).then(SCORE).alias(SCORE))
+        tested = typed.drop_nulls([SCORE, LABEL])
         baseline = scored(inputs)
-        watched = Watched.build(inputs, baseline, spec.drift.by)
+        watched = Watched.build(inputs, baseline, spec.drift.by, fields)
         quality, estimator, meaning = None, None, None
         if spec.quality is not None and spec.quality.estimate:
-            estimator = _estimator(tested, features, spec.quality, threshold, k)
+            estimator = _estimator(tested, fields, spec.quality, threshold, k)
         if spec.quality is not None:
             label = tested.get_column(LABEL).cast(pl.Float64).to_numpy()
             score = tested.get_column(SCORE).cast(pl.Float64).to_numpy()
@@ -138,13 +156,31 @@ class Reference(msgspec.Struct, frozen=True):
                 confidence=1 - nominal(spec),
                 only=(spec.quality.metric,),
             )[spec.quality.metric]
-        kept = tested.select(pl.col(features).cast(pl.Float32), SCORE, LABEL)
-        kept = kept.sample(min(kept.height, COSTED), seed=0)
-        together = None
-        if spec.drift.joint:
-            together = Together.learn(inputs.select(features).to_numpy())
-        made = (quality, estimator, meaning, kept, together)
-        return cls(tuple(features), baseline, watched, *made)
+        kept = tested.sample(min(tested.height, COSTED), seed=0)
+        made = cls(tuple(fields), baseline, watched, quality, estimator, meaning, kept)
+        if not spec.drift.joint:
+            return made
+        numbers = [watched.whole.bins[j].column.name for j in made.together_at]
+        together = Together.learn(inputs.select(pl.col(numbers).cast(pl.Float64)).to_numpy())
+        return msgspec.structs.replace(made, together=together)
+
+
+def as_logged(reference: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
+    """A reference with its features as the log has them (numbers in 32 bits, or ties would differ),
+    then score and label. Raises BadInput for values of another type."""
+    try:
+        found = reference.select(
+            *(pl.col(f.name).cast(input_type(f)) for f in fields),
+            *(pl.col(name).cast(pl.Float64) for name in (SCORE, LABEL)),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(
+            "the reference does not have the types of the model's inputs",
+            expected=", ".join(f"{f.name} {f.datatype}" for f in fields),
+            found=str(error).splitlines()[0],
+            remedy="write reference.parquet again, with the types in servable.json",
+        ) from error
+    return found.with_columns(filled(found[f.name]) for f in fields if f.datatype == "BYTES")
 
 
 def observe(
@@ -155,7 +191,7 @@ def observe(
     start: datetime,
     end: datetime,
     version: str,
-    features: Sequence[str] = (),
+    features: Sequence[str | Field] = (),
     matured: pl.DataFrame | None = None,
     matured_until: datetime | None = None,
     threshold: float = 0.5,
@@ -192,7 +228,7 @@ def observe(
     joint: Verdict | None = None
     more: tuple[Evidence, ...] = ()
     if reference.together is not None:
-        sample = whole.sample[:, : len(reference.features)]
+        sample = whole.sample[:, reference.together_at]
         joint, more = reference.together.look(sample, whole.rows, spec.drift, alpha * SHARE, before)
         alpha *= 1 - SHARE
     columns, evidence = watch(reference.watched, traffic, spec.drift, alpha, before, past)
@@ -200,7 +236,8 @@ def observe(
     drift = with_joint(_drift_verdict(found, whole.rows, down), joint)
     inputs = [c for c in columns if c.column in reference.features]
     # a slice of few rows is far from its baseline in any window: it dates no change
-    plain = [*inputs, *(c for c in columns if c.column == SCORE)]
+    everything = {b.column.name for b in reference.watched.whole.bins}
+    plain = [c for c in columns if c.column in everything]
     quality, harm = _quality(matured, reference, spec, version, threshold, k, on_quality)
     ranked = found.ranked()
     moved = tuple(_moved(c) for c in ranked[:MOST_MOVED])
@@ -278,11 +315,11 @@ def _costly(
     names = [m.feature for m in moved if m.feature in features]
     if matured is None or before is None or "features" not in matured.columns or not names:
         return list(moved)
-    own = (pl.col("version") == version) & (pl.col("features").list.len() == len(features))
+    own = (pl.col("version") == version) & _fits(reference.fields)
     rows = matured.filter(own & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null())
     rows = rows.sample(min(rows.height, COSTED), seed=0)
-    after = pl.DataFrame(_matrix(rows, len(features)), schema=list(features), orient="row")
-    after = after.with_columns(rows[SCORE], rows[LABEL])
+    after = inputs_of(rows, reference.fields)
+    after = after.select(*(filled(column) for column in after), rows[SCORE], rows[LABEL])
     found = attribute(before, after, names, SCORE, LABEL)
     costs = {p.column: p.moved for p in found.parts}
     told = [msgspec.structs.replace(m, cost=costs.get(m.feature)) for m in moved]
@@ -337,21 +374,33 @@ def _own(matured: pl.DataFrame, version: str) -> tuple[np.ndarray, np.ndarray, n
     return label, scored.to_numpy()[own], propensity
 
 
-def _matrix(rows: pl.DataFrame, width: int) -> np.ndarray:
-    """The features of rows that have `width` of them, (n, width)."""
-    if not rows.height:
-        return np.empty((0, width), dtype=np.float32)
-    return rows.get_column("features").explode().to_numpy().reshape(-1, width)
+def _fits(fields: Sequence[Field]) -> pl.Expr:
+    """Whether a row of the log has as many float32 numbers as the model."""
+    return pl.col("features").list.len() == sum(field.plain for field in fields)
+
+
+def _numbers(rows: pl.DataFrame, fields: Sequence[Field]) -> np.ndarray:
+    """Those of the features that are numbers or truth values, of rows of the log that fit."""
+    width = len(fields)
+    if all(field.plain for field in fields) and rows.height:
+        return rows.get_column("features").explode().to_numpy().reshape(-1, width).astype(float)
+    kept = inputs_of(rows, fields).select(_countable(fields))
+    return kept.cast(pl.Float64).to_numpy()
+
+
+def _countable(fields: Sequence[Field]) -> list[str]:
+    return [field.name for field in fields if field.datatype != "BYTES"]
 
 
 def _estimator(
-    tested: pl.DataFrame, features: Sequence[str], quality: Quality, threshold: float, k: int
+    tested: pl.DataFrame, fields: Sequence[Field], quality: Quality, threshold: float, k: int
 ) -> Estimator | None:
-    """None where the test rows have one class only, and nothing can be learnt from them."""
+    """None where the test rows have one class only, and nothing can be learnt from them. What a
+    text means comes in through the score alone."""
     label = tested.get_column(LABEL).cast(pl.Float64).to_numpy()
     if not 0 < label.sum() < label.size:
         return None
-    inputs = tested.select(features).cast(pl.Float64).to_numpy()
+    inputs = tested.select(_countable(fields)).cast(pl.Float64).to_numpy()
     score = tested.get_column(SCORE).cast(pl.Float64).to_numpy()
     return Estimator(Rows(inputs, score, label), quality.metric, threshold=threshold, k=k)
 
@@ -362,16 +411,16 @@ def _estimated(
     """Of the champion's own answers; None where it is not declared."""
     if reference.estimator is None:
         return None
-    width = len(reference.features)
 
     def rows(table: pl.DataFrame) -> Rows:
         own = (pl.col("version") == version) & pl.col(SCORE).is_not_null()
-        table = table.filter(own & (pl.col("features").list.len() == width))
+        table = table.filter(own & _fits(reference.fields))
         label = None
         if LABEL in table.columns:
             table = table.drop_nulls(LABEL)
             label = table.get_column(LABEL).to_numpy()
-        return Rows(_matrix(table, width).astype(float), table.get_column(SCORE).to_numpy(), label)
+        numbers = _numbers(table, reference.fields)
+        return Rows(numbers, table.get_column(SCORE).to_numpy(), label)
 
     has_features = matured is not None and "features" in matured.columns
     final = rows(matured) if has_features and matured is not None else None

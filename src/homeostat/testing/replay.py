@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from homeostat.backends.local.reference import read_reference
+from homeostat.backends.local.reference import read_inputs, read_reference
 from homeostat.backends.memory.clock import VirtualClock
 from homeostat.backends.memory.events import MemoryEventStore
 from homeostat.backends.memory.jobs import MemoryJobs
@@ -63,7 +63,7 @@ class Replay:
         self._answers: list[pl.DataFrame] = []
         self.log, ledger = MemoryPredictionLog(), MemoryLedger()
         self.plane = MemoryDataPlane(self.log, self._score)
-        self._features: tuple[str, ...] | None = None
+        self._batch = traffic.clear()
         self.notifier = MemoryNotifier()
         self.platform = Platform(
             project=project or load(root),
@@ -80,6 +80,7 @@ class Replay:
             plane=self.plane,
             notifier=self.notifier,
             reference=read_reference,
+            inputs=read_inputs,
         )
         self.controller = Controller(self.platform)
         self._known_until = start
@@ -112,16 +113,21 @@ class Replay:
         return pl.concat(self._answers)
 
     def _serve(self, rows: pl.DataFrame) -> pl.DataFrame:
-        columns = [c for c in rows.columns if c not in ("id", "time")]
-        self._features = tuple(columns)
-        matrix = rows.select(columns).to_numpy().astype(np.float32)
-        times = rows["time"].to_list()
-        return self.plane.serve(self.platform.stream, rows["id"].to_list(), matrix, times)
+        texts = [c for c, t in rows.schema.items() if t == pl.String and c != "id"]
+        rows = rows.with_columns(pl.col(texts).fill_null(""))  # models are given no null
+        self._batch = rows
+        numbers = rows.drop("id", "time", *texts).to_numpy().astype(np.float32)
+        inputs = None
+        if texts:
+            inputs = rows.select(pl.struct(texts).struct.json_encode()).to_series().to_list()
+        ids, times = rows["id"].to_list(), rows["time"].to_list()
+        return self.plane.serve(self.platform.stream, ids, numbers, times, inputs=inputs)
 
     def _score(
         self, version: Servable, features: NDArray[np.float32], ids: Sequence[str]
     ) -> NDArray[np.float64]:
-        table = pl.DataFrame(features, schema=list(self._features or ()))
+        asked = pl.DataFrame({"id": ids}, schema={"id": pl.String})
+        table = asked.join(self._batch, on="id", how="left", maintain_order="left")
         return score_servable(Path(version.path), table)
 
     def _tell_labels(self, now: datetime, *, first: bool = False) -> None:

@@ -113,6 +113,13 @@ def inputs_of(frame: pl.DataFrame, features: Sequence[str]) -> Inputs:
     return pd.DataFrame({name: columns[name] for name in features})
 
 
+def as_table(X: Inputs, features: Sequence[str]) -> pl.DataFrame:
+    """The rows as a table: float32 numbers and text."""
+    if isinstance(X, np.ndarray):
+        return pl.DataFrame(X, schema=list(features))
+    return pl.DataFrame({name: X[name].to_numpy() for name in features})
+
+
 def fields_of(X: Inputs, features: Sequence[str]) -> tuple[Field, ...]:
     """Name and datatype of each column of X."""
     if isinstance(X, np.ndarray):

@@ -1,4 +1,4 @@
-"""The table that a version's monitors compare with, from the folder of its servable."""
+"""What a version's monitors compare with, from the folder of its servable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from homeostat.core.errors import Damaged
-from homeostat.core.servable import REFERENCE
+from homeostat.core.servable import MANIFEST, REFERENCE, Field, Manifest
 from homeostat.core.version import Version
 
 if TYPE_CHECKING:
@@ -24,6 +26,19 @@ def read_reference(version: Version) -> pl.DataFrame:
         raise Damaged(
             f"what version {version.version} is compared with cannot be read",
             path=str(Path(version.path) / REFERENCE),
+            found=str(error).strip().splitlines()[0],
+            remedy="restore the file, or promote another version",
+        ) from error
+
+
+def read_inputs(version: Version) -> tuple[Field, ...]:
+    """The inputs of a version, in the model's order. Raises Damaged."""
+    try:
+        return Manifest.read(Path(version.path)).fields
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Damaged(
+            f"what version {version.version} takes cannot be read",
+            path=str(Path(version.path) / MANIFEST),
             found=str(error).strip().splitlines()[0],
             remedy="restore the file, or promote another version",
         ) from error

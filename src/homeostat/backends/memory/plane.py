@@ -71,19 +71,23 @@ class MemoryDataPlane:
         features: NDArray[np.float32],
         times: datetime | Sequence[datetime],
         keys: Sequence[str] | None = None,
+        inputs: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Answer a batch: ids (n), features (n, d). -> the answers' log records, shadows apart."""
+        """Answer a batch: ids (n), features (n, d), and the inputs that are no float32 numbers as
+        JSON objects (n). -> the answers' log records, shadows apart."""
         route = self.routes.get(model)
         if route is None or route.champion is None:
             everything = np.arange(len(ids))
-            batch = self._records(model, [Part(None, None, 0.0, everything)], ids, features, times)
+            batch = self._records(
+                model, [Part(None, None, 0.0, everything)], ids, features, times, inputs
+            )
             self._log.append(model, batch)
             return batch
         parts = _split(route, ids, keys or ids)
         parts = [part for part in parts if len(part.rows)]
         if not parts:
             return pl.DataFrame(schema=PREDICTIONS)
-        batch = self._records(model, parts, ids, features, times)
+        batch = self._records(model, parts, ids, features, times, inputs)
         self._log.append(model, batch)
         shadows = any(part.arm is Arm.SHADOW for part in parts)
         return batch.filter(pl.col("arm") != str(Arm.SHADOW)) if shadows else batch
@@ -95,6 +99,7 @@ class MemoryDataPlane:
         ids: Sequence[str],
         features: NDArray[np.float32],
         times: datetime | Sequence[datetime],
+        others: Sequence[str] | None,
     ) -> pl.DataFrame:
         """One table for all parts: many small ones would take most of a simulation's time."""
         picked = [[ids[i] for i in part.rows.tolist()] for part in parts]
@@ -115,9 +120,9 @@ class MemoryDataPlane:
         score = np.concatenate(scores)
         failed = of_part([NO_NUMBER if part.version else NOT_READY for part in parts])
         wrong = np.isnan(score).tolist()
-        inputs = pl.Series(features[rows], dtype=pl.Array(pl.Float32, features.shape[1]))
+        numbers = pl.Series(features[rows], dtype=pl.Array(pl.Float32, features.shape[1]))
         if parts[0].version is None:  # nobody looked at them
-            inputs = pl.Series([[]] * n, dtype=PREDICTIONS["features"])
+            numbers, others = pl.Series([[]] * n, dtype=PREDICTIONS["features"]), None
         columns: dict[str, Any] = {
             "id": list(chain.from_iterable(picked)),
             "time": pl.Series([times], dtype=PREDICTIONS["time"]).new_from_index(0, n)
@@ -128,12 +133,12 @@ class MemoryDataPlane:
             "arm": of_part([str(part.arm or "") for part in parts]),
             "probability": np.repeat([p.probability for p in parts], [len(p.rows) for p in parts]),
             "latency": np.concatenate(latencies),
-            "features": inputs.cast(PREDICTIONS["features"]),
+            "features": numbers.cast(PREDICTIONS["features"]),
             "score": [None if bad else s for s, bad in zip(score.tolist(), wrong, strict=True)],
             "error": [
                 why if is_wrong else None for why, is_wrong in zip(failed, wrong, strict=True)
             ],
-            "inputs": [None] * n,
+            "inputs": [others[i] for i in rows.tolist()] if others else [None] * n,
             "propensity": np.ones(n),
         }
         return pl.DataFrame(

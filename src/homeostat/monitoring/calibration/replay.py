@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 from scipy import special
 
 from homeostat.core.errors import BadInput
-from homeostat.core.records import PREDICTIONS
+from homeostat.core.records import PREDICTIONS, inputs_of
+from homeostat.core.servable import Field
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.alerts.decide import decide
 from homeostat.monitoring.calibration.budget import MONTH, MOST, looks_per_month
 from homeostat.monitoring.calibration.certificate import Delay, Rate
 from homeostat.monitoring.calibration.levels import MONITORS, Levels, Monitor, nominal
 from homeostat.monitoring.drift.baseline import Column
-from homeostat.monitoring.drift.column import MIN_ROWS, ColumnDrift, Numbers, Seen
+from homeostat.monitoring.drift.column import MIN_ROWS, ColumnDrift, Numbers, Seen, rare
 from homeostat.monitoring.drift.compare import report
 from homeostat.monitoring.drift.together import SHARE, Together
 from homeostat.monitoring.drift.watch import gathered, paired, watch
@@ -41,14 +42,15 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.profiles.profile import SAMPLE, Profile, Scheme
-from homeostat.monitoring.profiles.traffic import SCORE, WHOLE, Traffic
+from homeostat.monitoring.profiles.profile import SAMPLE, Binning, Profile, Scheme
+from homeostat.monitoring.profiles.traffic import SCORE, WHOLE, Slice, Traffic, filled
 from homeostat.monitoring.quality.health import data_quality
 from homeostat.monitoring.quality.live import Harm, judge
 from homeostat.monitoring.spec import MonitoringSpec
-from homeostat.monitoring.window import Reference, quality_since, with_joint
+from homeostat.monitoring.window import Reference, as_logged, quality_since, with_joint
 
-Features = NDArray[np.float32]
+Features = NDArray[np.floating]
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -72,13 +74,13 @@ class History(NamedTuple):
     """A stable stretch of a version's traffic. rows: columns of `core.records.PREDICTIONS` and
     `label` (null where it is not known), by rising time. source, since, until: where from.
     inputs: features (m, d) to draw instead of those of the rows, where scores and labels are of
-    fewer rows than the features are known of."""
+    fewer rows than the features are known of; a table where some are no float32 numbers."""
 
     rows: pl.DataFrame
     source: str
     since: datetime | None = None
     until: datetime | None = None
-    inputs: Features | None = None
+    inputs: Features | pl.DataFrame | None = None
 
 
 class Setting(NamedTuple):
@@ -96,8 +98,8 @@ class Setting(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Answered requests: features (n, d) in 32 bits; score, label (NaN: not known) and propensity
-    (n,)."""
+    """Answered requests: features (n, d), of a text or truth value its place among all `Words`;
+    score, label (NaN: not known) and propensity (n,)."""
 
     features: Features
     score: Floats
@@ -105,9 +107,11 @@ class Rows(NamedTuple):
     propensity: Floats
 
     @classmethod
-    def of(cls, table: pl.DataFrame) -> Rows:
-        """table: rows of `core.records.PREDICTIONS` with `label`, all with as many features."""
-        features = table["features"].explode().to_numpy().reshape(table.height, -1)
+    def of(cls, table: pl.DataFrame, features: Features | None = None) -> Rows:
+        """table: rows of `core.records.PREDICTIONS` with `label`, all with as many features.
+        features: of the rows, where some are no float32 numbers."""
+        if features is None:
+            features = table["features"].explode().to_numpy().reshape(table.height, -1)
         score, label, propensity = (
             table[c].cast(pl.Float64).to_numpy() for c in (SCORE, "label", "propensity")
         )
@@ -126,17 +130,56 @@ class Rows(NamedTuple):
         return Rows(features[rows], score[rows], label[rows], propensity[rows])
 
 
+class Words(NamedTuple):
+    """The inputs of a version, and of each text and truth value all that it has been, in some
+    order, then null."""
+
+    fields: tuple[Field, ...]
+    values: dict[str, pl.Series]
+
+    @classmethod
+    def of(cls, fields: tuple[Field, ...], tables: Sequence[pl.DataFrame]) -> Words:
+        """tables: with a column per input."""
+        named = [f.name for f in fields if f.datatype in ("BYTES", "BOOL")]
+        values = {}
+        for name in named:
+            found = pl.concat([table[name] for table in tables]).drop_nulls().unique().sort()
+            values[name] = found.extend_constant(None, 1)
+        return cls(fields, values)
+
+    def places(self, table: pl.DataFrame) -> Features:
+        """-> (n, d): numbers as they are, places of the others; NaN where missing."""
+        columns = []
+        for field in self.fields:
+            column = table[field.name]
+            if (words := self.values.get(field.name)) is not None:
+                at = {text: float(i) for i, text in enumerate(words.cast(pl.String)[:-1])}
+                text = column.cast(pl.String)
+                column = text.replace_strict(at, default=None, return_dtype=pl.Float64)
+            columns.append(column.cast(pl.Float64).to_numpy())
+        return np.column_stack(columns)
+
+
 Shift = Callable[[Rows, np.random.Generator], Rows]
 
 
 def from_reference(
-    table: pl.DataFrame, features: Sequence[str], version: str, *, sliced: bool = False
+    table: pl.DataFrame, features: Sequence[str | Field], version: str, *, sliced: bool = False
 ) -> History:
     """The reference as a history without order: for a version that has none yet. Features are of
     the whole period, as those that monitors compare with are (a test set may be one Monday), and
     scores and labels of the test set; sliced: of the same rows of it, for scores of slices."""
+    fields = tuple(f if isinstance(f, Field) else Field(f) for f in features)
+    table = as_logged(table, fields)
     tested = table.drop_nulls(["score", "label"])
     n = tested.height
+    plain, others = ([f.name for f in fields if f.plain is kind] for kind in (True, False))
+    empty = pl.Series([[]] * n, dtype=PREDICTIONS["features"])
+    numbers = tested.select(pl.concat_list(plain)).to_series() if plain else empty
+    texts = None
+    if others:
+        logged = tested.select(others).with_columns(pl.col(pl.String).fill_null(""))
+        texts = logged.select(pl.struct(others).struct.json_encode()).to_series()
     rows = pl.DataFrame(
         {
             "id": [str(i) for i in range(n)],
@@ -145,17 +188,18 @@ def from_reference(
             "arm": "champion",
             "probability": 1.0,
             "latency": 0.0,
-            "features": tested.select(pl.concat_list(pl.col(f).cast(pl.Float32) for f in features))
-            .to_series()
-            .alias("features"),
-            "score": tested["score"].cast(pl.Float64),
-            "label": tested["label"].cast(pl.Float64),
+            "features": pl.Series("features", numbers, PREDICTIONS["features"]),
+            "score": tested["score"],
+            "label": tested["label"],
+            "inputs": pl.Series("inputs", texts, pl.String) if others else None,
             "propensity": 1.0,
-        }
+        },
+        schema_overrides={"inputs": pl.String},
     )
     missing = [pl.lit(None, kind).alias(c) for c, kind in PREDICTIONS.items() if c not in rows]
-    inputs = None if sliced else table.select(pl.col(features).cast(pl.Float32)).to_numpy()
-    return History(rows.with_columns(missing), "reference", inputs=inputs)
+    inputs = table.select(f.name for f in fields)
+    drawn = inputs if others else inputs.to_numpy()
+    return History(rows.with_columns(missing), "reference", inputs=None if sliced else drawn)
 
 
 def rates(
@@ -269,8 +313,11 @@ def standard_shifts(setting: Setting) -> dict[str, tuple[Monitor, Shift]]:
     columns = {c.name: c for c in setting.reference.baseline.columns}
     spread = np.array([_spread(columns[name]) for name in setting.reference.features])
     found: dict[str, tuple[Monitor, Shift]] = {}
-    for size in (0.5, 1.0):
+    for size in (0.5, 1.0) if spread.any() else ():
         found[f"one feature by {size:g} standard deviations"] = ("drift", moved(size, spread))
+    texts = [i for i, f in enumerate(setting.reference.fields) if f.datatype == "BYTES"]
+    for share in (0.25, 0.5) if texts else ():
+        found[f"{share:.0%} of one text's rows with one value"] = ("drift", stuck(share, texts))
     for share in (0.1, 0.5):
         found[f"{share:.0%} of one feature's values missing"] = ("data", emptied(share))
     for share in (0.1, 0.3):
@@ -279,12 +326,27 @@ def standard_shifts(setting: Setting) -> dict[str, tuple[Monitor, Shift]]:
 
 
 def moved(size: float, spread: Floats) -> Shift:
-    """One feature, whichever is drawn, by `size` standard deviations. spread: of each, (d,)."""
+    """One feature, whichever is drawn, by `size` standard deviations. spread: of each, (d,); zero
+    for one that cannot be moved."""
+    movable = np.flatnonzero(spread)
 
     def shift(rows: Rows, random: np.random.Generator) -> Rows:
         table = rows.features.copy()
-        at = int(random.integers(table.shape[1]))
+        at = int(movable[random.integers(movable.size)])
         table[:, at] += size * spread[at]
+        return rows._replace(features=table)
+
+    return shift
+
+
+def stuck(share: float, places: Sequence[int]) -> Shift:
+    """One of the features at these places, whichever is drawn, has the value of the first row in
+    so many rows."""
+
+    def shift(rows: Rows, random: np.random.Generator) -> Rows:
+        table = rows.features.copy()
+        at = places[int(random.integers(len(places)))]
+        table[random.random(len(table)) < share, at] = table[0, at]
         return rows._replace(features=table)
 
     return shift
@@ -319,9 +381,21 @@ class Replay:
         self.setting = setting
         # what explains an alarm, or guesses at quality, raises none
         self.watched = setting.reference.watched
-        self.rows = Rows.of(history.rows)
-        self.inputs = self.rows.features if history.inputs is None else history.inputs
-        self._apart = history.inputs is not None
+        fields, inputs = setting.reference.fields, history.inputs
+        self._place = {field.name: i for i, field in enumerate(fields)}
+        self._words = Words(fields, {})
+        if all(field.plain for field in fields):
+            self.rows = Rows.of(history.rows)
+        else:
+            found = inputs_of(history.rows, fields)
+            table = found.select(filled(column) for column in found)
+            drawn = [inputs] if isinstance(inputs, pl.DataFrame) else []
+            self._words = Words.of(fields, [table, *drawn])
+            self.rows = Rows.of(history.rows, self._words.places(table))
+        if isinstance(inputs, pl.DataFrame):
+            inputs = self._words.places(inputs)
+        self.inputs = self.rows.features if inputs is None else inputs
+        self._apart = inputs is not None
         self._codes = {
             name: self._coded(name, self.inputs, self.rows.score) for name in self._slices()
         }
@@ -411,7 +485,9 @@ class Replay:
     ) -> tuple[Verdict, tuple[Evidence, ...]]:
         """A profile keeps a sample of a window's rows; here they are as good as any others."""
         n = rows.score.size
-        sample = rows.features[np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.intp)]
+        bins, at = self.watched.whole.bins, self.setting.reference.together_at
+        places = [self._place[bins[j].column.name] for j in at]
+        sample = rows.features[np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.intp)][:, places]
         return together.look(sample, n, self.setting.spec.drift, alpha, before)
 
     def _quality(
@@ -451,18 +527,38 @@ class Replay:
 
     def _coded(self, name: str, features: Features, score: Floats) -> tuple[Ints, Ints]:
         """Each value's bin among those of all columns, or the column's place behind them where it
-        is missing: of the features (m, d), and of the score (n, 1)."""
+        is missing: of what is made of the features (m, c - 1), and of the score (n, 1)."""
         scheme = self.watched.scheme(name)
         found = []
-        for j, (b, column) in enumerate(zip(scheme.bins, [*features.T, score], strict=True)):
-            codes = b.codes(column) + scheme.offsets[j]
-            found.append(np.where(np.isnan(column), scheme.offsets[-1] + j, codes))
+        for j, b in enumerate(scheme.bins):
+            codes, _, missing = self._read(b, features, score)
+            found.append(np.where(missing, scheme.offsets[-1] + j, codes + scheme.offsets[j]))
         return np.column_stack(found[:-1]), found[-1][:, None]
+
+    def _read(self, b: Binning, features: Features, score: Floats) -> tuple[Ints, Floats, Bools]:
+        """As `Binning.read`."""
+        column = b.column.view.column
+        if column == SCORE:
+            return b.read(score)
+        values = features[:, self._place[column]]
+        words = self._words.values.get(column)
+        if words is None:
+            return b.read(values)
+        at = np.where(np.isnan(values), len(words) - 1, values).astype(np.intp)
+        codes, numbers, missing = b.read(words)
+        return codes[at], numbers[at], missing[at]
+
+    def _inside(self, s: Slice, features: Features) -> Bools:
+        values, words = features[:, self._place[s.feature]], self._words.values.get(s.feature)
+        if words is None:
+            return np.asarray(values == s.value)
+        at = (words == s.value).arg_true()
+        return np.asarray(values == at[0]) if len(at) else np.zeros(len(values), bool)
 
     def _traffic(self, rows: Rows, at: tuple[Ints, Ints] | None) -> Traffic:
         """at: where the features and the scores are; None: they are not as they are there."""
-        found, inside = {}, {s.name: rows.features[:, s.feature] == s.value
-                             for s in self.watched.slices}  # fmt: skip
+        found = {}
+        inside = {s.name: self._inside(s, rows.features) for s in self.watched.slices}
         for name in self._slices():
             if at is None:
                 codes = np.hstack(self._coded(name, rows.features, rows.score))
@@ -470,21 +566,23 @@ class Replay:
                 codes = np.hstack([c[w] for c, w in zip(self._codes[name], at, strict=True)])
             kept = inside.get(name)
             some = rows if kept is None else rows.at(np.flatnonzero(kept))
-            found[name] = _profile(
+            found[name] = self._profile(
                 self.watched.scheme(name), codes if kept is None else codes[kept], some
             )
         return found
 
-
-def _profile(scheme: Scheme, codes: Ints, rows: Rows) -> Profile:
-    """Of rows that were all answered; the sample only where it is all of them."""
-    c, bins = len(scheme.bins), int(scheme.offsets[-1])
-    counts = np.bincount(codes.ravel(), minlength=bins + c)
-    empty, n = scheme.empty(), rows.score.size
-    sample = np.column_stack((rows.features, rows.score)) if n <= SAMPLE else empty.sample
-    return msgspec.structs.replace(
-        empty, rows=n, counts=counts[:bins], nulls=counts[bins:], sample=sample
-    )
+    def _profile(self, scheme: Scheme, codes: Ints, rows: Rows) -> Profile:
+        """Of rows that were all answered; the sample only where it is all of them."""
+        c, bins = len(scheme.bins), int(scheme.offsets[-1])
+        counts = np.bincount(codes.ravel(), minlength=bins + c)
+        empty, n = scheme.empty(), rows.score.size
+        sample = empty.sample
+        if n <= SAMPLE:
+            read = [self._read(b, rows.features, rows.score) for b in scheme.bins]
+            sample = np.column_stack([np.where(missing, np.nan, x) for _, x, missing in read])
+        return msgspec.structs.replace(
+            empty, rows=n, counts=counts[:bins], nulls=counts[bins:], sample=sample
+        )
 
 
 def _values(base: Column, seen: Seen) -> ColumnDrift:
@@ -507,6 +605,7 @@ def _values(base: Column, seen: Seen) -> ColumnDrift:
         base.nulls / was if was else 0.0,
         seen.nulls / rows if rows else 0.0,
         outside / seen.n if seen.n else 0.0,
+        rare=rare(base),
     )
 
 

@@ -68,7 +68,8 @@ class ColumnDrift(msgspec.Struct, frozen=True):
     distance that would have been shown with so many rows. p_value: corrected for this column's
     tests, not for the other columns. n_*: values without missing ones. nulls_*: shares.
     out_of_range: the share of values beyond the reference's range, or in unseen categories.
-    measures: other distances, not tested unless they are among `tests`."""
+    measures: other distances, not tested unless they are among `tests`. rare: of categories, the
+    share of the reference in those that are rare there: about so much is in new ones anyway."""
 
     column: str
     kind: Kind
@@ -86,6 +87,7 @@ class ColumnDrift(msgspec.Struct, frozen=True):
     nulls_current: float
     out_of_range: float
     measures: dict[str, float] = {}
+    rare: float = 0.0
 
     @property
     def drifted(self) -> bool:
@@ -316,7 +318,14 @@ def _column(
         nulls / rows if rows else 0.0,
         outside / m if m else 0.0,
         {name: round(value, 6) for name, value in measures.items()},
+        rare(base),
     )
+
+
+def rare(base: Column) -> float:
+    """The share of the reference in categories that are rare there: an upper bound of the share
+    that comes in categories which were never seen (Good 1953 puts it at those seen once)."""
+    return float(base.counts[-1]) / base.n if isinstance(base, Categorical) and base.n else 0.0
 
 
 def _sentence(

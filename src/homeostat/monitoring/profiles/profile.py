@@ -55,6 +55,20 @@ class Binning(msgspec.Struct, frozen=True):
         binned = msgspec.structs.replace(column, values=edges, upto=share, below=share)
         return cls(binned, edges, coarse)
 
+    def read(
+        self, column: NDArray[np.floating] | pl.Series
+    ) -> tuple[Ints, Floats, NDArray[np.bool_]]:
+        """-> of each value its bin (of a missing one anything), itself as a number (its bin, of a
+        category), and whether it is missing. column: what the view is of."""
+        if isinstance(column, pl.Series):
+            part = self.column.view.of(column)
+            if isinstance(self.column, Categorical):
+                codes = self.codes(part)
+                return codes, codes.astype(np.float64), part.is_null().to_numpy()
+            column = part.cast(pl.Float64).to_numpy()
+        numbers = column.astype(np.float64)
+        return self.codes(column), numbers, np.isnan(numbers)
+
     def codes(self, values: NDArray[np.floating] | pl.Series) -> Ints:
         """The bin of each value; of a missing one anything."""
         if isinstance(self.column, Numeric):
@@ -123,7 +137,7 @@ class Scheme(msgspec.Struct, frozen=True, dict=True):
             digest.update(b.column.name.encode())
             digest.update(np.ascontiguousarray(b.edges).tobytes())
             if isinstance(b.column, Categorical):
-                digest.update("\0".join(b.column.levels).encode())
+                digest.update("\0".join((*b.column.levels, "", *sorted(b.column.known))).encode())
         return digest.hexdigest()
 
     def empty(self) -> Profile:
@@ -200,10 +214,11 @@ def profile(
 ) -> list[Profile]:
     """Summarise rows in groups, all columns at once per group.
 
-    values: (n,) per column of the scheme, NaN or null where missing. priorities: (n,), any
-    numbers that do not depend on the values, unique to a row wherever it is seen. absent: rows
-    that a column does not count at all, not even as missing. group: of each row (n,), from 0 on;
-    one group if unset. requests: rows and errors per group, where they are not all in `values`.
+    values: (n,) per column that the scheme views, NaN or null where missing; text, truth values
+    and whole numbers as series. priorities: (n,), any numbers that do not depend on the values,
+    unique to a row wherever it is seen. absent: rows that a column does not count at all, not even
+    as missing. group: of each row (n,), from 0 on; one group if unset. requests: rows and errors
+    per group, where they are not all in `values`.
     """
     n = priorities.size
     group = np.zeros(n, np.int64) if group is None else group
@@ -216,16 +231,11 @@ def profile(
     sums, squares = np.zeros((g, c)), np.zeros((g, c))
     table = np.full((n, c), np.nan)
     for j, b in enumerate(scheme.bins):
-        column = values[b.column.name]
-        out = (absent or {}).get(b.column.name, np.zeros(n, bool))
-        codes = b.codes(column)
-        if isinstance(column, pl.Series):
-            missing = column.is_null().to_numpy() & ~out
-            numbers = codes.astype(np.float64)
-        else:
-            numbers = column.astype(np.float64)
-            missing = np.isnan(numbers) & ~out
+        name = b.column.view.column
+        out = (absent or {}).get(name, np.zeros(n, bool))
+        codes, numbers, missing = b.read(values[name])
         there = ~missing & ~out
+        missing = missing & ~out
         nulls[:, j] = np.bincount(group[missing], minlength=g)
         at = group[there] * b.size + codes[there]
         counts[:, scheme.offsets[j] : scheme.offsets[j + 1]] = np.bincount(

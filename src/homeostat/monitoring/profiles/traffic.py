@@ -11,6 +11,8 @@ import polars as pl
 
 from homeostat.core.errors import BadInput
 from homeostat.core.names import Arm
+from homeostat.core.records import inputs_of
+from homeostat.core.servable import Field
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.dependence import in_order
 from homeostat.monitoring.profiles.profile import Profile, Scheme, profile, total
@@ -28,11 +30,11 @@ Traffic = dict[str, Profile]
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Requests whose feature (by its place) has a value."""
+    """Requests of which a feature has a value."""
 
     name: str
-    feature: int
-    value: float
+    feature: str
+    value: float | str
     scheme: Scheme
 
 
@@ -40,13 +42,20 @@ class Watched(msgspec.Struct, frozen=True):
     """What traffic is held against: the features in the model's order, then the score. whole: all
     requests; slices: some of them, each with a baseline of its own."""
 
-    features: tuple[str, ...]
+    fields: tuple[Field, ...]
     whole: Scheme
     slices: tuple[Slice, ...] = ()
 
     @classmethod
-    def build(cls, reference: pl.DataFrame, baseline: Baseline, by: Sequence[str]) -> Watched:
-        """reference: features in 32 bits, then `score`, null where the model was fitted."""
+    def build(
+        cls,
+        reference: pl.DataFrame,
+        baseline: Baseline,
+        by: Sequence[str],
+        fields: Sequence[Field] = (),
+    ) -> Watched:
+        """reference: features as the log has them, then `score`, null where the model was fitted.
+        fields: of the features; float32 numbers if unset."""
         features = tuple(name for name in reference.columns if name != SCORE)
         slices = []
         for name in by:
@@ -61,8 +70,12 @@ class Watched(msgspec.Struct, frozen=True):
             for value, _ in counted.head(MOST_SLICES).rows():
                 rows = reference.filter(pl.col(name) == value)
                 scheme = Scheme.of(scored(rows))
-                slices.append(Slice(f"{name}={value:g}", features.index(name), value, scheme))
-        return cls(features, Scheme.of(baseline), tuple(slices))
+                slices.append(Slice(f"{name}={_told(value)}", name, value, scheme))
+        return cls(
+            tuple(fields) or tuple(Field(name) for name in features),
+            Scheme.of(baseline),
+            tuple(slices),
+        )
 
     def scheme(self, name: str) -> Scheme:
         return next((s.scheme for s in self.slices if s.name == name), self.whole)
@@ -70,6 +83,12 @@ class Watched(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return ":".join((self.whole.key, *(f"{s.name}/{s.scheme.key}" for s in self.slices)))
+
+
+def _told(value: float | str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def scored(reference: pl.DataFrame) -> Baseline:
@@ -92,7 +111,8 @@ def profiles(
     """The log from `start` on in `steps` profiles per slice, each of `step`.
 
     log: rows of `core.records.PREDICTIONS`; shadow scores and rows outside are left out. version:
-    whose scores count; features count of all answers that have as many as the champion."""
+    whose scores count; features count of all answers that have those of the champion: as many
+    numbers, and each of the others by its name and of its type."""
     seen = log.select(
         since=(pl.col("time") - start).dt.total_microseconds(),
         answer=pl.col("arm").ne_missing(Arm.SHADOW.value),
@@ -107,22 +127,23 @@ def profiles(
     at = np.flatnonzero(inside & seen["fine"].to_numpy())
     group = since[at]
     errors = rows - np.bincount(group, minlength=steps)
-    features = log["features"].gather(at) if len(at) < log.height else log["features"]
-    table, absent = _matrix(features, seen["width"].to_numpy()[at], len(watched.features))
-    values = {name: table[:, i] for i, name in enumerate(watched.features)}
+    others = () if all(field.plain for field in watched.fields) else ("inputs", "version")
+    answered = log.select("features", *others)
+    answered = answered[at] if len(at) < log.height else answered
+    values, absent = _columns(answered, seen["width"].to_numpy()[at], watched.fields)
+    away = dict.fromkeys(values, absent)
     values[SCORE] = log[SCORE].to_numpy()[at]
-    away = dict.fromkeys(watched.features, absent)
     away[SCORE] = ~seen["own"].to_numpy()[at]
     ids = seen["priority"].to_numpy()[at]
     requests = list(zip(rows.tolist(), errors.tolist(), strict=True))
     whole = profile(watched.whole, values, ids, absent=away, group=group, requests=requests)
     found = {WHOLE: whole}
     for s in watched.slices:
-        inside = ~absent & (table[:, s.feature] == s.value)
+        inside = ~absent & _equal(values[s.feature], s.value)
         sizes = np.bincount(group[inside], minlength=steps)
         found[s.name] = profile(
             s.scheme,
-            {name: column[inside] for name, column in values.items()},
+            {name: _some(column, inside) for name, column in values.items()},
             ids[inside],
             absent={name: out[inside] for name, out in away.items()},
             group=group[inside],
@@ -131,11 +152,47 @@ def profiles(
     return found
 
 
+Values = np.ndarray | pl.Series
+
+
+def _columns(
+    rows: pl.DataFrame, widths: np.ndarray, fields: Sequence[Field]
+) -> tuple[dict[str, Values], np.ndarray]:
+    """-> each feature, and which rows have others: they are left out."""
+    plain = [field.name for field in fields if field.plain]
+    others = [field for field in fields if not field.plain]
+    table, absent = _matrix(rows["features"], widths, len(plain))
+    values: dict[str, Values] = {name: table[:, i] for i, name in enumerate(plain)}
+    if others:
+        found = inputs_of(rows, others)
+        absent |= found.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
+        values |= {column.name: filled(column) for column in found}
+    return values, absent
+
+
+def filled(column: pl.Series) -> pl.Series:
+    """A text that is empty is a missing one: models are given no null."""
+    if column.dtype != pl.String:
+        return column
+    return column.set((column == "").fill_null(value=False), None)
+
+
+def _equal(column: Values, value: float | str) -> np.ndarray:
+    if isinstance(column, pl.Series):
+        return (column == value).fill_null(value=False).to_numpy()
+    found: np.ndarray = column == value
+    return found
+
+
+def _some(column: Values, inside: np.ndarray) -> Values:
+    return column.filter(pl.Series(inside)) if isinstance(column, pl.Series) else column[inside]
+
+
 def _matrix(features: pl.Series, widths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """-> the features (n, width), and which rows have not as many: they are left out."""
     fits = widths == width
     table = np.full((len(features), width), np.nan, dtype=np.float32)
-    if fits.any():
+    if width and fits.any():
         kept = features if fits.all() else features.filter(pl.Series(fits))
         table[fits] = kept.explode().to_numpy().reshape(-1, width)
     return table, ~fits

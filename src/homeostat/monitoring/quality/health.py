@@ -1,4 +1,5 @@
-"""Data quality of what arrives: errors, missing values, values far outside of the reference.
+"""Data quality of what arrives: errors, missing values, values far outside of the reference,
+categories that it does not have.
 
 Each share is held against the reference's own share plus an allowance, and fails only when its
 exact lower bound (Clopper & Pearson 1934) is beyond it.
@@ -16,9 +17,11 @@ from homeostat.monitoring.model import FAILED_REQUESTS
 
 ERRORS = 0.01
 NULLS = 0.05
+UNSEEN = 0.05
 OUTSIDE = 0.5
 """Allowances. Values beyond the reference's range are what drift looks like; when most of a
-column is there, its unit or its source was changed."""
+column is there, its unit or its source was changed. A model was told nothing of a category that
+was never seen: the allowance is for those that come one by one."""
 
 
 def at_least(count: int, n: int, alpha: float) -> float:
@@ -42,7 +45,11 @@ def data_quality(
             text = f"rows have no {c.column}"
             limit = min(1.0, c.nulls_reference + NULLS)
             parts.append(_share(f"nulls:{c.column}", text, nulls, n, limit, level))
-        if outside:
+        if outside and c.kind == "categorical":
+            text = f"values of {c.column} are in categories that were never seen before"
+            limit = min(1.0, c.rare + UNSEEN)
+            parts.append(_share(f"unseen:{c.column}", text, outside, c.n_current, limit, level))
+        elif outside:
             text = f"values of {c.column} are outside of what the model was tested on"
             parts.append(_share(f"range:{c.column}", text, outside, c.n_current, OUTSIDE, level))
     failed = [p for p in parts if p.failed]

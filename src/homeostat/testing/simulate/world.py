@@ -31,6 +31,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.ports import Notice
 from homeostat.core.records import LABELS
 from homeostat.core.route import Servable
+from homeostat.core.servable import Field
 from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
@@ -138,6 +139,7 @@ class World:
             plane=self.plane,
             notifier=self.mailbox,
             reference=self._reference,
+            inputs=self._inputs,
         )
         self.controllers = [Process(self, 0), Process(self, 1)]
         self.people = Controller(self.platform)
@@ -203,6 +205,9 @@ class World:
 
     def _reference(self, version: Version) -> pl.DataFrame:
         return models.reference(self.registry.skill[version.version])
+
+    def _inputs(self, version: Version) -> tuple[Field, ...]:
+        return tuple(Field(name) for name in models.FEATURES)
 
     def harmful(self, candidate: str, champion: str) -> bool:
         """Far worse than a champion that is as good as can be."""
