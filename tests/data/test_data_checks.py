@@ -52,6 +52,26 @@ def test_good_data_passes() -> None:
     assert checked(table(), train=table().head(300), test=table().tail(100)) == {}
 
 
+def test_text_may_be_a_feature_where_it_is_named_and_dates_may_not() -> None:
+    rows = table(country=["DE", "FR"] * (N // 2), due=[T0] * N)
+    assert feature_names(rows, spec(), ()) == ("x",)
+    assert feature_names(rows, spec(features=("country", "x")), ()) == ("country", "x")
+    assert checked(rows, features=["country", "x"]) == {}
+    with pytest.raises(BadInput, match="'due' is neither number, truth value nor text"):
+        feature_names(rows, spec(features=("due",)), ())
+    assert "due (Datetime" in checked(rows, features=["x", "due"])["features"].sentence
+
+
+def test_a_text_that_tells_the_label_is_found_and_one_that_is_new_in_each_row_is_not() -> None:
+    rows = table()
+    rows = rows.with_columns(
+        state=pl.when(pl.col("y") == 1).then(pl.lit("charged back")).otherwise(pl.lit("settled")),
+        note=pl.col("id").cast(pl.String),
+    )
+    assert "leakage.label" not in checked(rows, features=["x", "note"])
+    assert "state" in checked(rows, features=["x", "note", "state"])["leakage.label"].sentence
+
+
 def with_(values: list[Any], *first: Any) -> list[Any]:
     return [*first, *values[len(first) :]]
 

@@ -41,11 +41,13 @@ def label_copies(table: pl.DataFrame, spec: DataSpec, features: Sequence[str]) -
         if feature == label:
             return Verdict(name, Outcome.FAIL, f"the label {label!r} itself is a feature")
         values = rows[feature]
-        if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
+        if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+            values = _positive_share(values, y)
+        elif not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
             continue
         told[feature] = separation(values, y)
     if not told:
-        return Verdict(name, Outcome.INCONCLUSIVE, "leakage of the label: no numeric feature", n=0)
+        return Verdict(name, Outcome.INCONCLUSIVE, "leakage of the label: no feature to look at")
     worst = max(told, key=lambda f: told[f])
     bad = [f for f in told if told[f] > MAX_AUC]
     auc, n = told[worst], rows.height
@@ -55,6 +57,13 @@ def label_copies(table: pl.DataFrame, spec: DataSpec, features: Sequence[str]) -
     outcome = Outcome.FAIL if least >= MIN_CLASS else Outcome.INCONCLUSIVE
     sentence = f"{listed(bad)} alone tells the label (AUC {auc:.4f}): is it computed from it?"
     return Verdict(name, outcome, sentence, auc, MAX_AUC, n=n)
+
+
+def _positive_share(texts: pl.Series, positive: np.ndarray[Any, Any]) -> pl.Series:
+    """Of the rows with the same text; of all rows, for a text so rare that chance may tell it."""
+    table = pl.DataFrame({"text": texts, "y": positive})
+    share = pl.when(pl.len().over("text") >= MIN_CLASS).then(pl.col("y").mean().over("text"))
+    return table.select(share.fill_null(pl.col("y").mean())).to_series()
 
 
 def separation(values: pl.Series, positive: np.ndarray[Any, Any]) -> float:

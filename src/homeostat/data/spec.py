@@ -53,7 +53,8 @@ class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """source: file, glob, s3://..., or postgresql://... with `query`.
     time, key: columns of the source. transform: a function of a Polars frame that returns one.
-    features: columns the model sees; all numeric ones but key, time, label and segments if unset.
+    features: columns the model sees, numbers or text, in its order; all numeric ones but key, time,
+    label and segments if unset.
     """
 
     source: str

@@ -10,6 +10,7 @@ import polars as pl
 
 from homeostat.core.verdict import Outcome, Verdict, all_of
 from homeostat.data import leakage, schema
+from homeostat.data.features import usable
 from homeostat.data.names import listed
 from homeostat.data.spec import Between, DataSpec
 
@@ -126,10 +127,11 @@ def _features(table: pl.DataFrame, features: Sequence[str], there: Sequence[str]
     if lost or not features:
         sentence = f"features that are not there: {listed(lost)}" if lost else "no features"
         parts.append(Verdict("features", Outcome.FAIL, sentence))
-    words = [f for f in there if not _numeric(table.schema[f])]
-    if words:
-        told = listed(f"{f} ({table.schema[f]})" for f in words)
-        parts.append(Verdict("features", Outcome.FAIL, f"features that are not numeric: {told}"))
+    others = [f for f in there if not usable(table.schema[f])]
+    if others:
+        told = listed(f"{f} ({table.schema[f]})" for f in others)
+        sentence = f"features that are neither numbers, truth values nor text: {told}"
+        parts.append(Verdict("features", Outcome.FAIL, sentence))
     floats = [f for f in there if table.schema[f].is_float()]
     counts = {f: int((~table[f].is_finite()).sum()) for f in floats}
     bad = {f: n for f, n in counts.items() if n}
@@ -150,10 +152,6 @@ def _features(table: pl.DataFrame, features: Sequence[str], there: Sequence[str]
 
 def _constant(values: pl.Series) -> bool:
     return bool(values.eq_missing(values[0]).all())
-
-
-def _numeric(kind: pl.DataType) -> bool:
-    return kind.is_numeric() or kind == pl.Boolean
 
 
 def _seen(check: str, sentence: str, n: int) -> Verdict:
