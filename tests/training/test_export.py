@@ -354,3 +354,5 @@ def test_a_model_of_numbers_and_text_is_exported_with_its_columns(tmp_path):
     scores = export.score_servable(folder, unseen)
     assert scores == pytest.approx(fit.score(model, fit.inputs_of(unseen, manifest.inputs)))
     assert scores[0] > scores[1]
+    coded = unseen.with_columns(country=pl.Series([978, 840, None]))
+    assert export.score_servable(folder, coded)[0] == scores[1]

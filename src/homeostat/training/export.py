@@ -139,6 +139,9 @@ def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
             found=file_digest(path) if path.exists() else "no file",
             remedy="register the model again from its run",
         )
+    # a file may have codes of digits as numbers
+    texts = [f.name for f in manifest.fields if f.datatype == "BYTES" and f.name in frame.columns]
+    frame = frame.with_columns(pl.col(texts).cast(pl.String))
     return _run(folder, manifest, inputs_of(frame, manifest.inputs))
 
 
