@@ -8,13 +8,14 @@ expected, or TooManyRows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Datatype
+from homeostat.serving.pieces import HERE, UNREADABLE, Cut
 from homeostat.serving.rows import MAX_ID, Rows, check_id, check_rows, kind, number, some
 from homeostat.serving.tensors import (
     Array,
@@ -29,6 +30,7 @@ from homeostat.serving.tensors import (
 OUTPUT = "score"
 """Name of the first output tensor: the positive class's probability, FP32, shape [n]."""
 
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,12 +51,18 @@ _v1_lists = msgspec.json.Decoder(_V1Lists).decode
 _v1_any = msgspec.json.Decoder(_V1Any).decode
 
 
-def read_v1(body: bytes, max_rows: int) -> Rows:
+def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows:
     """`{"instances": [[...], ...]}` or `{"instances": [{"feature": value}, ...]}`, and an
-    optional `id`."""
+    optional `id`. cut: the same body without its numbers, and these."""
+    if cut is not None and len(cut.shape) == 2:
+        rest = _rest(_v1_any, cut)
+        if rest is not None and rest.instances == [HERE]:
+            check_id(rest.id)
+            check_rows(cut.shape[0], max_rows, "instances")
+            return Rows(rest.id, cut.shape[0], cut.values, cut.shape[1])
     try:
         request: _V1Lists | _V1Any = _v1_lists(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         request = _decode(_v1_any, body, 'an object {"instances": [[...], ...]}')
     check_id(request.id)
     check_rows(len(request.instances), max_rows, "instances")
@@ -214,11 +222,21 @@ class Outputs:
                 )
 
 
-def read_v2(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | None]:
-    """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back."""
+def read_v2(
+    body: bytes, max_rows: int, cut: Cut | None = None
+) -> tuple[Rows | Tensors, Outputs | None]:
+    """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back.
+    cut: the same body without its numbers, and these."""
+    if cut is not None and (rest := _rest(_any, cut)) is not None and len(rest.inputs) == 1:
+        tensor = rest.inputs[0]
+        plain = tensor.data == [HERE] and tensor.datatype in ("FP32", "FP64")
+        if plain and (len(cut.shape) == 1 or list(cut.shape) == tensor.shape):
+            rows = _fast(rest, [cut.values], max_rows)
+            if rows is not None:
+                return rows, _outputs(rest)
     try:
         flat = _flat(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _read_nested(body, max_rows)
     if len(flat.inputs) == 1 and flat.outputs is None and not flat.parameters:
         # what is nearly always asked, with as few steps as can be
@@ -238,7 +256,7 @@ def _read_nested(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | 
     """Numbers in rows, or whatever else there is."""
     try:
         nested = _nested(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _read_any(body, max_rows)
     flats = []
     for tensor in nested.inputs:
@@ -259,10 +277,10 @@ def _read_any(body: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
     return Tensors(request.id, tensors, max_rows), _outputs(request)
 
 
-def _fast(request: _Flat | _Nested, flats: list[list[float]], max_rows: int) -> Rows | None:
+def _fast(request: _Flat | _Nested | _Any, flats: list[list[float]], max_rows: int) -> Rows | None:
     """The rows of FP32 or FP64 numbers: one tensor [n, d], or a tensor [n] or [n, 1] per
     feature. None for everything else, mistakes included: they are explained elsewhere."""
-    tensors: Sequence[_FlatTensor | _NestedTensor] = request.inputs
+    tensors: Sequence[_FlatTensor | _NestedTensor | _AnyTensor] = request.inputs
     if not tensors or not tensors[0].shape:
         return None
     shape = tensors[0].shape
@@ -314,7 +332,7 @@ def read_v2_binary(
     head = memoryview(body)[:length]
     try:
         raw = _raw(head)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _read_parts(body, length, max_rows)
     (tensor,) = raw.inputs
     (n, width), size = tensor.shape, tensor.parameters.binary_data_size
@@ -421,6 +439,13 @@ def write_v2_tensors(
     return (b"".join([head, *raw]), len(head)) if raw else (head, None)
 
 
+def _rest(decoder: Callable[[bytes], T], cut: Cut) -> T | None:
+    try:
+        return decoder(cut.rest)
+    except UNREADABLE:
+        return None
+
+
 def _decode(decoder: Any, body: bytes | memoryview, expected: str) -> Any:
     try:
         return decoder(body)
@@ -428,5 +453,5 @@ def _decode(decoder: Any, body: bytes | memoryview, expected: str) -> Any:
         raise BadInput("the request is not as expected", expected=expected, found=str(error)) from (
             error
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadInput("the body is not JSON", expected=expected, found=str(error)) from error

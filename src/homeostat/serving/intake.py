@@ -3,8 +3,11 @@ queue the job; log and count what is refused."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import os
+from collections.abc import Iterator
 
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
 from homeostat.serving.engine import Engine
@@ -12,7 +15,13 @@ from homeostat.serving.jobs import Job, Rows
 from homeostat.serving.routes import Routes, Served
 from homeostat.serving.rows import TooManyRows
 from homeostat.serving.runtime import LoadedModel
+from homeostat.serving.scoring import FAILED
 from homeostat.serving.spec import ServingSpec
+
+READING = 16
+"""Large bodies that are read in pieces at a time; what comes beyond them is read at once, so that a
+worker takes in no more than it can read."""
+_logger = logging.getLogger(__name__)
 
 
 class Unsupported(HomeostatError):
@@ -42,18 +51,27 @@ class Intake:
     def __init__(self, spec: ServingSpec, routes: Routes, engine: Engine) -> None:
         self.spec, self.routes = spec, routes
         self._engine = engine
+        self._reading: set[asyncio.Task[None]] = set()
 
-    def infer(self, job: Job, model: str, version: str | None) -> None:
-        """Answered at the end of this tick, or refused at once."""
+    def infer(self, job: Job, model: str, version: str | None, *, admitted: bool = False) -> None:
+        """Answered at the end of this tick, or refused at once; later when it is large."""
         id: str | None = None
         try:
             served = self.routes.models.get(model)
             if served is None or served.champion is None or version is not None:
                 served = self.served(model, version)
-            refused = self._engine.admit(job)
+            refused = None if admitted else self._engine.admit(job)
             if refused is not None:
                 message = refused.message
                 self._engine.refuse(model, job, refused.status, message, job.started, _new_id())
+                return
+            pieces = None if admitted else job.pieces()
+            if pieces is not None and len(self._reading) < READING:
+                self._engine.in_flight += 1
+                loop = asyncio.get_running_loop()
+                task = loop.create_task(self._read_on(job, model, version, pieces))
+                self._reading.add(task)  # the loop itself holds tasks weakly
+                task.add_done_callback(self._reading.discard)
                 return
             rows = job.read(served)
             id = rows.id
@@ -63,6 +81,19 @@ class Intake:
             self.refuse(known, job, error, id)
             return
         self._engine.submit(job)
+
+    async def _read_on(
+        self, job: Job, model: str, version: str | None, pieces: Iterator[None]
+    ) -> None:
+        """A piece in each tick of the event loop: the small requests of others go on meanwhile."""
+        for _ in pieces:
+            await asyncio.sleep(0)
+        self._engine.in_flight -= 1
+        try:
+            self.infer(job, model, version, admitted=True)
+        except Exception as error:
+            _logger.error("no answer to a large request", exc_info=error)
+            self.refuse(model, job, HomeostatError(FAILED))
 
     def refuse(self, model: str, job: Job, error: HomeostatError, id: str | None = None) -> None:
         self._engine.refuse(model, job, status_of(error), str(error), job.started, id or _new_id())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -106,6 +107,10 @@ class Job(ABC):
     @abstractmethod
     def trace(self) -> str | None:
         """The caller's W3C `traceparent`."""
+
+    def pieces(self) -> Iterator[None] | None:
+        """The steps in which a large body is to be read before `read`; None for all others."""
+        return None
 
     @abstractmethod
     def read(self, served: Served) -> Rows:

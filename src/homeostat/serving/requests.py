@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from homeostat.serving.batch import part
 from homeostat.serving.codec import (
     OUTPUT,
@@ -19,6 +21,7 @@ from homeostat.serving.codec import (
 from homeostat.serving.exchange import BINARY, Exchange
 from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.metadata import only_input
+from homeostat.serving.pieces import LARGE, Cut, cut
 from homeostat.serving.routes import Served
 from homeostat.serving.runtime import LoadedModel
 from homeostat.serving.tensors import Tensor
@@ -30,11 +33,12 @@ _EVERYTHING = Outputs(None, frozenset())
 class _Request(Job):
     """What V1 and V2 have in common: that they came over HTTP."""
 
-    __slots__ = ("_exchange", "_max_rows")
+    __slots__ = ("_cut", "_exchange", "_max_rows")
 
     def __init__(self, exchange: Exchange, max_rows: int) -> None:
         self._exchange, self._max_rows = exchange, max_rows
         self.started, self.deadline = exchange.started, None
+        self._cut: Cut | None = None
 
     @property
     def client(self) -> str:
@@ -50,6 +54,15 @@ class _Request(Job):
         value = self._exchange.headers.get(b"traceparent")
         return None if value is None else value.decode("latin-1")
 
+    def pieces(self) -> Iterator[None] | None:
+        exchange = self._exchange
+        if len(exchange.body) < LARGE or HEADER_LENGTH in exchange.headers:
+            return None
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[None]:
+        self._cut = yield from cut(self._exchange.body)
+
     def send(self, answer: bytes) -> None:
         self._exchange.write(answer)
 
@@ -62,7 +75,7 @@ class RequestV1(_Request):
 
     def read(self, served: Served) -> Rows:
         self.deadline = self._exchange.deadline
-        return read_v1(self._exchange.body, self._max_rows)
+        return read_v1(self._exchange.body, self._max_rows, self._cut)
 
     def check(self, model: LoadedModel) -> None:
         """V1 has no way to want anything."""
@@ -88,12 +101,12 @@ class RequestV2(_Request):
         exchange = self._exchange
         rows: Rows
         if not exchange.headers:
-            rows, self._outputs = read_v2(exchange.body, self._max_rows)
+            rows, self._outputs = read_v2(exchange.body, self._max_rows, self._cut)
             return rows
         self.deadline = exchange.deadline
         header = exchange.headers.get(HEADER_LENGTH)
         if header is None:
-            rows, self._outputs = read_v2(exchange.body, self._max_rows)
+            rows, self._outputs = read_v2(exchange.body, self._max_rows, self._cut)
         elif header == b"0":
             field = only_input(served)
             rows = read_raw(exchange.body, field.name, field.datatype, [1, *field.shape])
