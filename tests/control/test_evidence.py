@@ -23,6 +23,7 @@ from homeostat.core.records import LABELS, PREDICTIONS
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import commands
 from homeostat.rollout.model import Rollout, evolve
+from homeostat.rollout.observations import Observations, in_order, logged
 from homeostat.rollout.spec import (
     BiasGuard,
     ErrorGuard,
@@ -191,6 +192,83 @@ def test_in_whatever_order_things_come_the_verdicts_are_those_of_a_controller_wi
             assert carried.keys() == anew.keys()
             for mine, its in zip(carried["2"], anew["2"], strict=True):
                 same(mine, its)
+
+
+def look(seen: Observations) -> list[Any]:
+    a = seen.answers
+    found: list[Any] = [a.time, a.canary, a.failed, a.latency, a.share, a.first]
+    for kind in (seen.paired, seen.single, seen.scored, seen.alerts, seen.pairs):
+        rows = kind.rows()
+        found += [seen.ids[rows.row], rows.time, rows.counts, rows.groups["country"]]
+        found += [rows.label, rows.champion, rows.candidate]
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(ids, second, st.integers(0, 4), st.sampled_from([0.1, None])), max_size=40),
+    st.lists(st.tuples(ids, st.sampled_from([0.0, 1.0]), second), max_size=20),
+    st.integers(1, 9),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_comes_in_small_parts_is_the_evidence_that_it_is_at_once(
+    told: list[tuple[Any, ...]],
+    labelled: list[tuple[Any, ...]],
+    size: int,
+    rivals: bool,
+    sticky: bool,
+) -> None:
+    rows = [record(*what) for what in told]
+    log = pl.DataFrame(rows, schema=PREDICTIONS).sort("time", "id", maintain_order=True)
+    facts = pl.DataFrame(
+        [(id, label, START, START + at * SECOND) for id, label, at in labelled],
+        schema=LABELS,
+        orient="row",
+    )
+    country = logged("country", ())
+    whole, parts = (
+        Observations(
+            "1",
+            "2",
+            START,
+            matures_after=3 * SECOND,
+            groups={"country": country},
+            entity=country if sticky else None,
+            rivals=["7"] if rivals else [],
+        )
+        for _ in range(2)
+    )
+    whole.add(log)
+    whole.learn(facts)
+    whole.settle(None, START + 20 * SECOND)
+    for k in range(0, max(len(told), len(labelled)), size):
+        parts.learn(facts[k : k + size])
+        assert parts.add(log[k : k + size])
+        parts.settle(None, START + 20 * SECOND)
+        look(parts)
+    for mine, its in zip(look(parts), look(whole), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=2))))
+def test_few_and_many_are_put_into_the_same_order(keys: list[tuple[int, str]]) -> None:
+    times, names = np.array([t for t, _ in keys], np.int64), np.array([i for _, i in keys], object)
+    wanted = sorted(range(len(keys)), key=keys.__getitem__)
+    for many in (0, len(keys) + 1):
+        assert in_order(times, names, many).tolist() == wanted
+
+
+def test_the_first_row_of_a_batch_that_comes_late_makes_all_be_read_anew() -> None:
+    platform = stage(timedelta(0))
+    rollout, following = begin(plan()), Following(platform)
+    keep(platform, record("b/1", 5, 0, 0.4))
+    following.evidence(rollout, START + 10 * SECOND)
+    keep(platform, record("b/0", 2, 0, 0.4))
+    following.evidence(rollout, START + 11 * SECOND)
+    fresh = Following(platform)
+    fresh.evidence(rollout, START + 11 * SECOND)
+    assert order(following) == order(fresh)
 
 
 def test_a_tick_without_news_reads_and_computes_nothing() -> None:

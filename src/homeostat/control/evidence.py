@@ -1,7 +1,7 @@
 """What is known of a live rollout's versions: read from the ports once, and carried on.
 
 Nothing is kept here that cannot be read again: a controller without a memory comes to the same
-verdicts from the whole log and ledger (docs/decisions/0027).
+verdicts from the whole log and ledger (docs/decisions/0029).
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ guards begin anew: the same records and labels lead to the same evidence, howeve
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import count
+from operator import is_not
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,15 +27,17 @@ Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
 """Microseconds since 1970."""
 Index = NDArray[np.intp]
+Texts = NDArray[np.object_]
 T = TypeVar("T")
-BATCH = re.compile(r"/\d+$")
 NEVER = np.iinfo(np.int64).max
 _UNLABELLED = ("pairs", "alerts")
 _SIDES = 2
 """Of a request: 0 what the champion made of it, 1 the candidate."""
-_NO_ARM, _CHAMPION, _CANARY, _SHADOW = range(4)
-_ARMS = {Arm.CHAMPION.value: _CHAMPION, Arm.CANARY.value: _CANARY, Arm.SHADOW.value: _SHADOW}
-_CHAMPION_NAME, _CANARY_NAME = Arm.CHAMPION.value, Arm.CANARY.value
+_OTHER, _CHAMPION, _CANARY = range(3)
+"""Arms."""
+_ARMS = {Arm.CHAMPION.value: _CHAMPION, Arm.CANARY.value: _CANARY}
+_BY_CHAMPION, _BY_NOBODY, _BY_CANDIDATE, _BY_RIVALS, _BY_OTHERS = range(5)
+"""Whose record it is; the first three are looked at."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,7 +95,7 @@ class Rows(msgspec.Struct, frozen=True):
     counts: Times
     propensity: Array
     canary: Flags
-    groups: dict[str, NDArray[np.object_]]
+    groups: dict[str, Texts]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -208,8 +211,7 @@ class Evidence:
     def _append(self, rows: NDArray[np.int64], counts: Times) -> None:
         if not len(rows):
             return
-        ids = np.array([self._seen.ids[r] for r in rows.tolist()])
-        rows, n = rows[np.lexsort((ids, counts))], self._rows.n
+        rows, n = rows[in_order(counts, self._seen.ids[rows])], self._rows.n
         self._rows.grow(n + len(rows))
         self._rows["row"][n:] = rows
         self._inside["yes"][rows] = True
@@ -242,11 +244,16 @@ class Observations:
         self.versions, self.thresholds = (champion, candidate), thresholds
         self.since: datetime | None = since
         self.now: datetime | None = None
-        self.ids: list[str] = []
         self._since, self._matures = _us(since), matures_after // timedelta(microseconds=1)
-        self._groups, self._entity, self._rivals = dict(groups or {}), entity, frozenset(rivals)
-        self._row: dict[str, int] = {}
+        self._groups = tuple(groups or ())
+        self._read = {f"group:{name}": e.cast(pl.String) for name, e in (groups or {}).items()}
+        if entity is not None:
+            self._read["entity"] = entity.cast(pl.String)
+        self._by = dict.fromkeys(rivals, _BY_RIVALS)
+        self._by |= {"": _BY_NOBODY, champion: _BY_CHAMPION, candidate: _BY_CANDIDATE}
+        self._row: dict[str, int] = defaultdict(count().__next__)
         kinds: dict[str, tuple[type, object]] = {
+            "id": (object, None),
             "label": (np.float64, np.nan),
             "known": (np.int64, NEVER),
         }
@@ -255,94 +262,114 @@ class Observations:
                 f"time{side}": (np.int64, NEVER),
                 f"score{side}": (np.float64, np.nan),
                 f"propensity{side}": (np.float64, 1.0),
-                f"arm{side}": (np.int8, _NO_ARM),
+                f"arm{side}": (np.int8, _OTHER),
                 **{f"{name}{side}": (object, None) for name in self._groups},
             }
         self._requests = Columns(**kinds)
-        self._facts: dict[str, list[tuple[int, float]]] = {}
-        self._touched: list[int] = []
+        self._records = Columns(time=(np.int64, NEVER))  # three of each request: by whom
+        self._corrected: dict[int, list[tuple[int, float]]] = {}  # all that was told of a row
+        self._touched: list[NDArray[np.int64]] = []
+        self._changed: list[int] = []
         self._until = NEVER - 1
-        self._records: dict[tuple[str, str], int] = {}
-        self._arms = _Arms(bool(self._rivals))
+        self._arms = _Arms(bool(rivals))
         self._evidence: dict[str, Evidence] = {}
 
     # -- what comes in ------------------------------------------------------------------------
 
     def add(self, log: pl.DataFrame) -> bool:
         """log: records (`core.records.PREDICTIONS`), in any order and any number of times. False
-        when a record came after a later one of its id and version: it should have counted, so
-        all of them have to be given anew, at once."""
-        extra = [e.cast(pl.String).alias(f"group:{name}") for name, e in self._groups.items()]
-        if self._entity is not None:
-            extra.append(self._entity.cast(pl.String).alias("entity"))
-        if extra:
-            log = log.with_columns(extra)
-        columns = ("id", "version", "arm", "score", "error", "latency", "probability", "propensity")
-        ids, versions, arms, scores, errors, latencies, probabilities, propensities = (
-            log[c].to_list() for c in columns
-        )
-        times = log["time"].cast(pl.Int64).to_list()
-        entities = ids if self._entity is None else log["entity"].to_list()
-        champion, candidate = self.versions
-        found: tuple[list[tuple[int, int]], ...] = ([], [])  # by side: (row, place in the log)
-        for i in _in_order(times, ids):
-            time, id, version, arm = times[i], ids[i], versions[i], arms[i]
-            if time < self._since:
-                continue
-            if version == candidate:
-                side = 1
-            elif version == champion or not version:
-                side = 0
-            else:
-                if arm == _CANARY_NAME and version not in self._rivals:
-                    self._arms.before = max(self._arms.before, time)
-                continue
-            if (known := self._records.get((id, version))) is not None:
-                if time < known:
-                    return False
-                continue
-            self._records[id, version] = time
-            failed = errors[i] is not None
-            if (arm == _CHAMPION_NAME and version != candidate) or (
-                arm == _CANARY_NAME and version != champion
-            ):
-                self._arms.add(
-                    id, time, arm, failed, latencies[i], probabilities[i], entities[i] or id
-                )
-            if version and scores[i] is not None:
-                row = self._row.get(id)
-                if row is None:
-                    row = self._row[id] = len(self.ids)
-                    self.ids.append(id)
-                found[side].append((row, i))
-        self._requests.grow(len(self.ids))
-        for side, pairs in enumerate(found):
-            if not pairs:
-                continue
-            rows, at = (list(x) for x in zip(*pairs, strict=True))
-            self._touched += rows
-            self._set(f"time{side}", rows, [times[i] for i in at])
-            self._set(f"score{side}", rows, [scores[i] for i in at])
-            chances = [propensities[i] for i in at]
-            self._set(f"propensity{side}", rows, [1.0 if c is None else c for c in chances])
-            self._set(f"arm{side}", rows, [_ARMS.get(arms[i], _NO_ARM) for i in at])
-            for name in self._groups:
-                values = log[f"group:{name}"].to_list()
-                self._set(f"{name}{side}", rows, [values[i] for i in at])
-        return True
+        when a record came after a later one of its id and version, or of its batch: it should have
+        counted, so all of them have to be given anew, at once."""
+        told = self._told(log)
+        recent = told["time"] >= self._since
+        foreign = told["time"][recent & (told["by"] == _BY_OTHERS) & (told["arm"] == _CANARY)]
+        self._arms.before = int(foreign.max(initial=self._arms.before))
+        which = np.flatnonzero((told["by"] < _BY_RIVALS) & recent)
+        which = which[in_order(told["time"][which], told["id"][which])]
+        rows, times = self._rows(told["id"][which]), told["time"][which]
+        key, kept = 3 * rows + told["by"][which], self._records["time"]
+        known = kept[key]
+        if (times < known)[known < NEVER].any():
+            return False
+        new = _first(kept, key)
+        kept[key[new]] = times[new]
+        which = which[new]
+        return self._take(rows[new], {name: values[which] for name, values in told.items()})
 
-    def _set(self, column: str, rows: list[int], values: list[Any]) -> None:
-        self._requests[column][rows] = values
+    def _told(self, log: pl.DataFrame) -> dict[str, NDArray[Any]]:
+        """What is looked at of each record. request: the batch's id where it is a row of one."""
+        if self._read:
+            log = log.with_columns(**self._read)
+        ids = log["id"].to_list()
+        request = [_request(id) if "/" in id else id for id in ids]
+        entity = request
+        if "entity" in self._read:
+            said = zip(log["entity"].to_list(), ids, request, strict=True)
+            entity = [e if e and e != id else other for e, id, other in said]
+        own, propensity = log["probability"].to_numpy(), log["propensity"].to_numpy()
+        return {
+            "id": np.array(ids, object),
+            "request": np.array(request, object),
+            "entity": np.array(entity, object),
+            "batched": np.fromiter(map(is_not, request, ids), np.bool_, len(ids)),
+            "time": log["time"].cast(pl.Int64).to_numpy(),
+            "by": _codes(log["version"], self._by, _BY_OTHERS),
+            "arm": _codes(log["arm"], _ARMS, _OTHER),
+            "failed": _there(log["error"]),
+            "scored": _there(log["score"]),
+            "score": log["score"].to_numpy(),
+            "latency": log["latency"].to_numpy(),
+            "own": np.where(np.isnan(own), 0.0, own),
+            "propensity": np.where(np.isnan(propensity), 1.0, propensity),
+            **{f"group:{g}": np.array(log[f"group:{g}"].to_list(), object) for g in self._groups},
+        }
+
+    def _rows(self, ids: Texts) -> NDArray[np.int64]:
+        """Of these requests; who has none yet gets one."""
+        n = self._requests.n
+        rows = np.fromiter(map(self._row.__getitem__, ids.tolist()), np.int64, len(ids))
+        if len(self._row) > n:
+            self._requests.grow(len(self._row))
+            self._records.grow(3 * len(self._row))
+            new = rows >= n
+            self._requests["id"][rows[new]] = ids[new]
+        return rows
+
+    def _take(self, rows: NDArray[np.int64], told: dict[str, NDArray[Any]]) -> bool:
+        """Records that are new, in the order of time. False: as `add`."""
+        arm, by = told["arm"], told["by"]
+        answered = (arm == _CHAMPION) & (by != _BY_CANDIDATE)
+        answered |= (arm == _CANARY) & (by != _BY_CHAMPION)
+        if not self._arms.add({name: values[answered] for name, values in told.items()}):
+            return False
+        scored = told["scored"] & (by != _BY_NOBODY)
+        self._touched.append(rows[scored])
+        for side, version in enumerate((_BY_CHAMPION, _BY_CANDIDATE)):
+            those = scored & (by == version)
+            at = rows[those]
+            for name in ("time", "score", "propensity", "arm"):
+                self._requests[f"{name}{side}"][at] = told[name][those]
+            for name in self._groups:
+                self._requests[f"{name}{side}"][at] = told[f"group:{name}"][those]
+        return True
 
     def learn(self, facts: pl.DataFrame) -> None:
         """facts: labels (`core.records.LABELS`) in the order in which they arrived, none twice."""
-        known = facts["known"].cast(pl.Int64).to_list()
-        for id, at, label in zip(
-            facts["id"].to_list(), known, facts["label"].to_list(), strict=True
-        ):
-            self._facts.setdefault(id, []).append((at, label))
-            if (row := self._row.get(id)) is not None:
-                self._touched.append(row)
+        rows = self._rows(np.array(facts["id"].to_list(), object))
+        since, told = facts["known"].cast(pl.Int64).to_numpy(), facts["label"].to_numpy()
+        known, label = self._requests["known"], self._requests["label"]
+        plain = _first(known, rows)
+        known[rows[plain]], label[rows[plain]] = since[plain], told[plain]
+        self._touched.append(rows)
+        again = np.delete(np.arange(len(rows)), plain) if len(plain) < len(rows) else plain[:0]
+        for i in again.tolist():  # more than one for a request
+            row = int(rows[i])
+            before = int(known[row]), float(label[row])
+            history = self._corrected.setdefault(row, [before])
+            history.append((int(since[i]), float(told[i])))
+            if (now := _latest(history)) != before:
+                self._changed.append(row)
+                known[row], label[row] = now
 
     def settle(self, now: datetime | None = None, settled: datetime | None = None) -> None:
         """Look at what came in. now: over which time it was looked at, None where nobody said.
@@ -352,22 +379,13 @@ class Observations:
         self.now = now
         until = NEVER - 1 if settled is None else _us(settled) + self._matures
         self._until = until
-        label, known, changed = self._requests["label"], self._requests["known"], list[int]()
-        for row in self._touched:
-            history = self._facts.get(self.ids[row])
-            if history is None:
-                continue
-            at, value = history[0] if len(history) == 1 else _latest(history)
-            if known[row] not in (NEVER, at) or (known[row] == at and label[row] != value):
-                changed.append(row)
-            label[row], known[row] = value, at
-        if self._touched:
-            touched = np.unique(np.array(self._touched, np.int64))
-            self._touched.clear()
-        else:
-            touched = np.empty(0, np.int64)
+        touched = np.empty(0, np.int64)
+        if self._touched and self._evidence:
+            touched = np.unique(np.concatenate(self._touched))
         for evidence in self._evidence.values():
-            evidence.advance(touched, changed, until)
+            evidence.advance(touched, self._changed, until)
+        self._touched.clear()
+        self._changed.clear()
 
     def next_at(self, block: timedelta) -> datetime | None:
         """When something is seen that is not now, if nothing comes in; None: never."""
@@ -422,7 +440,7 @@ class Observations:
     @property
     def groups(self) -> Collection[str]:
         """The columns that there are to break guards down by."""
-        return self._groups.keys()
+        return self._groups
 
     @property
     def no_draws_until(self) -> int:
@@ -437,8 +455,12 @@ class Observations:
         return self._evidence[kind]
 
     @property
+    def ids(self) -> Texts:
+        return self._requests["id"]
+
+    @property
     def height(self) -> int:
-        return len(self.ids)
+        return self._requests.n
 
     def counts(self, kind: str, rows: NDArray[np.int64]) -> Times:
         """From when on each of the rows is evidence of a kind; NEVER where it is none yet."""
@@ -500,6 +522,8 @@ class _Arms:
         self.folds: dict[Any, Any] = {}
         self._several = several
         self._columns = Columns(
+            request=(object, None),
+            entity=(object, None),
             time=(np.int64, 0),
             canary=(np.bool_, False),
             failed=(np.bool_, False),
@@ -508,68 +532,57 @@ class _Arms:
             share=(np.float64, 0.0),
             first=(np.bool_, False),
         )
-        self._ids: list[str] = []
-        self._entities: list[str] = []
-        self._batches: dict[tuple[str, str], int] = {}
-        self._new: list[tuple[int, bool, bool, float, float]] = []
-        self._last = (-1, "")
+        self._batches: dict[tuple[str, bool], int] = {}
+        self._derived = 0
         self._unordered = False
-        self._drawn: set[tuple[str, float]] = set()
+        self._drawn: dict[float, dict[str, int]] = {}  # share -> entity -> where it came first
         self._open: list[float | None] = [None, None]  # the arms' last own shares
 
-    def add(
-        self,
-        id: str,
-        time: int,
-        arm: str,
-        failed: bool,
-        latency: float | None,
-        probability: float | None,
-        entity: str,
-    ) -> None:
-        """Of the rows of a batch, what is said of the first holds, the longest latency, and any
-        failure."""
-        row, took = len(self._ids), np.nan if latency is None else latency
-        if "/" in id and BATCH.search(id):
-            request = BATCH.sub("", id)
-            at = self._batches.setdefault((request, arm), row)
-            if at < row:
-                self._join(at, failed, took)
-                return
-            id, entity = request, request if entity == id else entity
-        self._unordered |= (time, id) < self._last
-        self._last = (time, id)
-        self._ids.append(id)
-        self._entities.append(entity)
-        self._new.append((time, arm == _CANARY_NAME, failed, took, probability or 0.0))
+    def add(self, told: dict[str, NDArray[Any]]) -> bool:
+        """Records in the order of time. Of the rows of a batch, what is said of the first holds,
+        the longest latency, and any failure. False: that first one came late."""
+        column, n = self._columns, self._columns.n
+        told["canary"] = told["arm"] == _CANARY
+        fresh, rows = self._joined(told) if told["batched"].any() else (~told["batched"], None)
+        column.grow(n + int(fresh.sum()))
+        for name in _TOLD:
+            column[name][n:] = told[name][fresh]
+        failed, latency = column["failed"], column["latency"]
+        if rows is not None:
+            if (told["time"] < column["time"][rows]).any():
+                return False
+            failed[rows[told["failed"]]] = True
+            np.fmax.at(latency, rows, told["latency"])
+            latency[rows[failed[rows]]] = np.nan
+            if (rows < self._derived).any():
+                self.folds.clear()
+        latency[n:][failed[n:]] = np.nan
+        last = max(n - 1, 0)
+        time, id = column["time"][last:], column["request"][last:]
+        self._unordered |= bool((np.diff(time) < 0).any()) or not _ascend(time, id)
+        return True
 
-    def _join(self, row: int, failed: bool, took: float) -> None:
-        there = self._columns.n
-        if row >= there:
-            time, canary, broken, longest, own = self._new[row - there]
-            self._new[row - there] = (time, canary, broken or failed, max(longest, took), own)
-            return
-        latency, wrong = self._columns["latency"], self._columns["failed"]
-        self.folds.clear()
-        wrong[row] |= failed
-        latency[row] = np.nan if wrong[row] else max(latency[row], took)
+    def _joined(self, told: dict[str, NDArray[Any]]) -> tuple[Flags, NDArray[np.int64]]:
+        """-> which records open a row, and the row of each."""
+        fresh = ~told["batched"]
+        at = np.flatnonzero(told["batched"])
+        keys = list(zip(told["request"][at].tolist(), told["canary"][at].tolist(), strict=True))
+        first = dict(zip(reversed(keys), at[::-1].tolist(), strict=True))
+        new = {key: place for key, place in first.items() if key not in self._batches}
+        fresh[list(new.values())] = True
+        rows = self._columns.n - 1 + np.cumsum(fresh)
+        self._batches |= {key: int(rows[place]) for key, place in new.items()}
+        rows[at] = [self._batches[key] for key in keys]
+        return fresh, rows
 
     def seen(self) -> Answers:
         column, n = self._columns, self._columns.n
-        if self._new:
-            column.grow(len(self._ids))
-            for name, values in zip(
-                ("time", "canary", "failed", "latency", "own"),
-                zip(*self._new, strict=True),
-                strict=True,
-            ):
-                column[name][n:] = values
-            column["latency"][n:][column["failed"][n:]] = np.nan
-            self._new.clear()
+        if self._derived < n:
             if self._unordered:
                 self._sort()
-                n = 0
-            self._derive(n)
+                self._derived = 0
+            self._derive(self._derived)
+            self._derived = n
         first = column["first"]
         return Answers(
             column["time"],
@@ -581,31 +594,39 @@ class _Arms:
         )
 
     def _sort(self) -> None:
-        order = np.lexsort((np.array(self._ids), self._columns["time"]))
+        order = in_order(self._columns["time"], self._columns["request"])
         self._columns.sort(order)
         place = np.argsort(order).tolist()
-        self._ids = [self._ids[i] for i in order.tolist()]
-        self._entities = [self._entities[i] for i in order.tolist()]
         self._batches = {key: place[row] for key, row in self._batches.items()}
-        self._last, self._unordered = (int(self._columns["time"][-1]), self._ids[-1]), False
+        self._unordered = False
 
     def _derive(self, start: int) -> None:
         """The shares, and who is drawn for the first time, from a row on."""
+        if start and self._begins(self._columns["canary"][start:]):
+            start = 0
         if start == 0:
             self._open = [None, None]
             self._drawn.clear()
             self.folds.clear()
         canary, own = self._columns["canary"][start:], self._columns["own"][start:]
         # both arms' records must say the same share to the last bit
-        share = np.round(self._shares(canary, own, start), 9)
-        self._columns["share"][start:] = share
-        first, drawn = [], self._drawn
-        for key in zip(self._entities[start:], share.tolist(), strict=True):
-            first.append(key not in drawn)
-            drawn.add(key)
-        self._columns["first"][start:] = first
+        share = self._columns["share"][start:]
+        share[:] = np.round(self._shares(canary, own), 9)
+        entity, first = self._columns["entity"][start:], self._columns["first"][start:]
+        for p in np.unique(share).tolist():
+            those = np.flatnonzero(share == p)
+            drawn, rows = self._drawn.setdefault(p, {}), start + those
+            came = map(drawn.setdefault, entity[those].tolist(), rows.tolist())
+            first[those] = np.fromiter(came, np.int64, len(those)) == rows
 
-    def _shares(self, canary: Flags, own: Array, start: int) -> Array:
+    def _begins(self, canary: Flags) -> bool:
+        """Whether an arm's share at the beginning is known only now."""
+        return self._several and any(
+            own is None and flag.any()
+            for own, flag in zip(self._open, (canary, ~canary), strict=True)
+        )
+
+    def _shares(self, canary: Flags, own: Array) -> Array:
         """The candidate's probability (n), given that one of the two answers.
 
         With one candidate the champion's is the rest. With several, each record knows its own
@@ -614,12 +635,6 @@ class _Arms:
         """
         if not self._several:
             return np.where(canary, own, 1.0 - own)
-        late = [
-            a for a, flag in enumerate((canary, ~canary)) if self._open[a] is None and flag.any()
-        ]
-        if start and late:  # now the beginning is known
-            self._derive(0)
-            return self._columns["share"][start:]
         found = []
         for arm, flag in enumerate((canary, ~canary)):
             last = np.maximum.accumulate(np.where(flag, np.arange(len(own)), -1))
@@ -677,13 +692,62 @@ def logged(name: str, features: Sequence[str]) -> pl.Expr:
     return pl.coalesce(found, number.cast(pl.String))
 
 
-def _in_order(times: list[int], ids: list[str]) -> Sequence[int]:
-    """The places by time and id; that is how the port gives them, a table made by hand may not."""
-    keys = list(zip(times, ids, strict=True))
-    places = range(len(keys))
-    if all(a <= b for a, b in pairwise(keys)):
-        return places
-    return sorted(places, key=keys.__getitem__)
+_TOLD = ("request", "entity", "time", "canary", "failed", "latency", "own")
+
+
+def in_order(times: Times, ids: Texts, many: int = 1000) -> Index:
+    """The places by time and id, and those that have the same of both as they are. many: from so
+    many on Polars sorts texts, which is sooner done than by Python; the order is the same."""
+    order = np.argsort(times, kind="stable")
+    if not _ascend(times[order], ids[order]):
+        later = times[order]
+        same = np.diff(later) == 0
+        tied = np.append(same, False) | np.insert(same, 0, False)
+        those = order[tied]
+        order[tied] = those[np.lexsort((_rank(ids[those].tolist(), many), times[those]))]
+    return order
+
+
+def _first(kept: Times, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of what is to be kept at these places: the first for each that has NEVER. Their places are
+    marked, and have to be written."""
+    unknown = np.flatnonzero(kept[at] == NEVER)
+    np.minimum.at(kept, at[unknown], unknown)
+    return np.asarray(unknown[kept[at[unknown]] == unknown])
+
+
+def _ascend(times: Times, ids: Texts) -> bool:
+    """Whether ids of the same time, one after the other, do."""
+    same = np.flatnonzero(times[1:] == times[:-1])
+    return not (ids[same] > ids[same + 1]).any()
+
+
+def _rank(ids: list[str], many: int) -> NDArray[Any]:
+    if len(ids) < many:
+        place = {id: k for k, id in enumerate(sorted(ids))}
+        return np.array([place[id] for id in ids])
+    return pl.Series(ids).rank("dense").to_numpy()
+
+
+def _request(id: str) -> str:
+    """Of a row of a batch (`<id>/<number>`), the batch's."""
+    batch, _, row = id.rpartition("/")
+    return batch if row.isdecimal() else id
+
+
+def _codes(column: pl.Series, codes: Mapping[str, int], other: int) -> NDArray[np.int8]:
+    column = column.fill_null("") if column.null_count() else column
+    found = np.full(len(column), other, np.int8)
+    for text, code in codes.items():
+        found[(column == text).to_numpy()] = code
+    return found
+
+
+def _there(column: pl.Series) -> Flags:
+    """Where there is a value."""
+    if not column.null_count():
+        return np.ones(len(column), np.bool_)
+    return np.array([value is not None for value in column.to_list()], np.bool_)
 
 
 def _latest(history: list[tuple[int, float]]) -> tuple[int, float]:

@@ -68,17 +68,15 @@ class Groups:
     def add(self, evidence: Evidence, seen: Observations) -> None:
         rows = evidence.rows(self._taken)
         self._taken += len(rows)
-        alerts = (rows.candidate >= seen.thresholds[1]).tolist()
-        for group, label, alert in zip(
-            rows.groups[self._by].tolist(), rows.label.tolist(), alerts, strict=True
-        ):
-            if group is None:
-                continue
-            for true_class in (None, label):
-                counts = self._counts.get(true_class)
-                if counts is not None:
+        alerts = rows.candidate >= seen.thresholds[1]
+        for true_class, counts in self._counts.items():
+            those = slice(None) if true_class is None else rows.label == true_class
+            groups, alert = rows.groups[self._by][those], alerts[those]
+            for group in dict.fromkeys(groups.tolist()):
+                if group is not None:
                     n, k = counts.get(group, (0, 0))
-                    counts[group] = n + 1, k + alert
+                    mine = alert[groups == group]
+                    counts[group] = n + len(mine), k + int(mine.sum())
 
     def counts(self, true_class: float | None) -> Counts:
         return self._counts[true_class]
