@@ -152,9 +152,13 @@ def chart(found: Outcome) -> str:
     ]
     base = alt.Chart(
         alt.Data(values=rows),
-        title="Single-row JSON, MLP, 32 connections, one core (log, metrics, routing on in ours)",
+        title=alt.TitleParams(
+            "Single rows as JSON: requests per second",
+            subtitle="MLP, 32 connections, one core; log, metrics and routing on in ours",
+            anchor="start",
+        ),
     )
-    y = alt.Y("server:N", sort="-x", title=None, axis=alt.Axis(labelLimit=260))
+    y = alt.Y("server:N", sort="-x", title=None, axis=alt.Axis(labelLimit=260, minExtent=200))
     rates = [row["rate"] for row in rows]
     ends = (0.7 * min(rates, default=1.0), 1.8 * max(rates, default=1.0))
     ticks = [n * 10**k for k in range(1, 6) for n in (1, 3)]
@@ -169,7 +173,7 @@ def chart(found: Outcome) -> str:
     text = base.mark_text(align="left", dx=9).encode(
         x=x, y=y, text=alt.Text("rate:Q", format=",.0f")
     )
-    drawn = (points + text).properties(width=520, height=24 * len(rows) + 20)
+    drawn = (points + text).properties(width=520, height=24 * len(rows) + 20, padding=14)
     return str(vl_convert.vegalite_to_svg(drawn.to_json()))
 
 
