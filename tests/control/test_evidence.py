@@ -23,7 +23,9 @@ from homeostat.core.records import LABELS, PREDICTIONS
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import commands
 from homeostat.rollout.model import Rollout, evolve
-from homeostat.rollout.observations import Observations, in_order, logged
+from homeostat.rollout.seen.columns import in_order
+from homeostat.rollout.seen.observations import Observations
+from homeostat.rollout.seen.records import logged
 from homeostat.rollout.spec import (
     BiasGuard,
     ErrorGuard,

@@ -27,7 +27,8 @@ from homeostat.rollout.evidence import (
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.router import log_evidence
-from homeostat.rollout.observations import Observations, logged, observe
+from homeostat.rollout.seen.observations import Observations, observe
+from homeostat.rollout.seen.records import logged
 from homeostat.rollout.spec import (
     BiasGuard,
     ErrorGuard,

@@ -16,7 +16,7 @@ from homeostat.core.records import LABELS, PREDICTIONS
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.evidence import CLIP, ROUTER, losses, measure
-from homeostat.rollout.observations import Observations, observe
+from homeostat.rollout.seen.observations import Observations, observe
 from homeostat.rollout.spec import (
     ErrorGuard,
     Guards,

@@ -16,7 +16,8 @@ from homeostat.core.verdict import Verdict
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.model import Rollout
-from homeostat.rollout.observations import Observations, logged
+from homeostat.rollout.seen.observations import Observations
+from homeostat.rollout.seen.records import logged
 
 Evidence = dict[str, tuple[Verdict, ...]]
 """Version -> a verdict per guard."""

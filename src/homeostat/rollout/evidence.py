@@ -17,7 +17,7 @@ from homeostat.core.verdict import Verdict
 from homeostat.rollout.guards import bias, latency, quality, rates, router
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.losses import CLIP, harm_support, losses
-from homeostat.rollout.observations import Observations, observe
+from homeostat.rollout.seen.observations import Observations, observe
 from homeostat.rollout.spec import RolloutSpec
 from homeostat.rollout.sufficiency import ROUTER, Sufficiency, sufficiency
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
-from homeostat.rollout.observations import Evidence, Observations
+from homeostat.rollout.seen.evidence import Evidence
+from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import NOTHING, Bounds
 from homeostat.rollout.spec import BiasGuard
 

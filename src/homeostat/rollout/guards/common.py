@@ -9,7 +9,7 @@ from typing import NamedTuple
 from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
-from homeostat.rollout.observations import Observations
+from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
 
 

@@ -20,7 +20,10 @@ from homeostat.core.duration import Duration
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.losses import losses
-from homeostat.rollout.observations import Columns, Evidence, Observations, Rows
+from homeostat.rollout.seen.columns import Columns
+from homeostat.rollout.seen.evidence import Evidence
+from homeostat.rollout.seen.observations import Observations
+from homeostat.rollout.seen.requests import Rows
 from homeostat.rollout.sequences import Bounds
 
 Array = NDArray[np.float64]

@@ -9,7 +9,8 @@ import numpy as np
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, unanswered
-from homeostat.rollout.observations import Answers, Observations
+from homeostat.rollout.seen.answers import Answers
+from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
 from homeostat.rollout.spec import LatencyGuard
 

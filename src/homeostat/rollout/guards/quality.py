@@ -12,7 +12,9 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract
 from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.losses import harm_support, largest, losses
-from homeostat.rollout.observations import Evidence, Observations, Rows
+from homeostat.rollout.seen.evidence import Evidence
+from homeostat.rollout.seen.observations import Observations
+from homeostat.rollout.seen.requests import Rows
 from homeostat.rollout.sequences import Bounds, Mean
 from homeostat.rollout.spec import QualityGuard, RolloutSpec
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import sequences, two_by_two
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract, unanswered
-from homeostat.rollout.observations import Answers, Observations
+from homeostat.rollout.seen.answers import Answers
+from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
 from homeostat.rollout.spec import ErrorGuard, ObjectiveGuard
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
 
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout.observations import Answers, Observations
+from homeostat.rollout.seen.answers import Answers
+from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.spec import RouterGuard
 
 Array = NDArray[np.float64]

@@ -1,0 +1,93 @@
+"""Arrays that grow at their end, and the order that what they hold is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
+Times = NDArray[np.int64]
+"""Microseconds since 1970."""
+Index = NDArray[np.intp]
+Texts = NDArray[np.object_]
+T = TypeVar("T")
+NEVER = np.iinfo(np.int64).max
+
+
+class Columns:
+    """Arrays of one length that grow at their end in amortised constant time."""
+
+    def __init__(self, **kinds: tuple[type, object]) -> None:
+        """kinds: name -> (type, what a new row has)."""
+        self._fill = {name: fill for name, (_, fill) in kinds.items()}
+        self._kept: dict[str, NDArray[Any]] = {
+            name: np.full(16, fill, kind) for name, (kind, fill) in kinds.items()
+        }
+        self.n = 0
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._kept[name][: self.n]
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._kept.keys()
+
+    def grow(self, n: int) -> None:
+        """To n rows."""
+        for name, kept in self._kept.items():
+            if n > len(kept):
+                more = np.full(max(n, 2 * len(kept)) - len(kept), self._fill[name], kept.dtype)
+                self._kept[name] = np.concatenate((kept, more))
+        self.n = n
+
+    def sort(self, order: Index) -> None:
+        for kept in self._kept.values():
+            kept[: self.n] = kept[: self.n][order]
+
+
+def in_order(times: Times, ids: Texts, many: int = 1000) -> Index:
+    """The places by time and id, and those that have the same of both as they are. many: from so
+    many on Polars sorts texts, which is sooner done than by Python; the order is the same."""
+    order = np.argsort(times, kind="stable")
+    if not ascend(times[order], ids[order]):
+        later = times[order]
+        same = np.diff(later) == 0
+        tied = np.append(same, False) | np.insert(same, 0, False)
+        those = order[tied]
+        order[tied] = those[np.lexsort((_rank(ids[those].tolist(), many), times[those]))]
+    return order
+
+
+def first(kept: Times, at: Numbers) -> Numbers:
+    """Of what is to be kept at these places: the first for each that has NEVER. Their places are
+    marked, and have to be written."""
+    unknown = np.flatnonzero(kept[at] == NEVER)
+    np.minimum.at(kept, at[unknown], unknown)
+    return np.asarray(unknown[kept[at[unknown]] == unknown])
+
+
+def ascend(times: Times, ids: Texts) -> bool:
+    """Whether ids of the same time, one after the other, do."""
+    same = np.flatnonzero(times[1:] == times[:-1])
+    return not (ids[same] > ids[same + 1]).any()
+
+
+def _rank(ids: list[str], many: int) -> NDArray[Any]:
+    if len(ids) < many:
+        place = {id: k for k, id in enumerate(sorted(ids))}
+        return np.array([place[id] for id in ids])
+    return pl.Series(ids).rank("dense").to_numpy()
+
+
+def kept_by(folds: dict[Any, Any], key: object, make: Callable[[], T]) -> T:
+    """What is kept of that name, made where it is not."""
+    if key not in folds:
+        folds[key] = make()
+    found: T = folds[key]
+    return found
