@@ -20,7 +20,7 @@ from homeostat.demo.story import Act, Facts, Story
 from homeostat.demo.view import View
 from homeostat.demo.world import World
 
-PATIENCE = 235.0
+PATIENCE = 420.0
 """Seconds after which the demo gives up."""
 FLOOR = 0.7
 """The least detection that the demo's project declares."""
