@@ -8,7 +8,7 @@
 ```python             runs in the folder of the sessions; names are shared within the document
 ```yaml               a definition, or sections of one, has to load
 <!-- not run: why --> before a block leaves it out; <!-- tests: slow --> marks the document
-Port 8080 is replaced by a free one. `$ make ...` is not run: the repository's checks do that.
+Ports 8080 and 8081 are replaced by free ones. `$ make ...` is not run: the repository does that.
 A document that starts a server is slow. Blocks within comments prepare what the others need.
 """
 
@@ -100,7 +100,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port, self.grpc_port = _free_port(), _free_port()
         binaries = Path(sys.executable).parent
         self._environment = os.environ | {
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
@@ -130,7 +130,7 @@ class Shell:
             self._end(process)
             pytest.fail(f"$ {command}\ndid not end in {timeout:g} s")
         self.where = Path(note.read_text().strip())
-        return printed.decode().replace(str(self.port), "8080"), process.returncode
+        return self._told(printed.decode()), process.returncode
 
     def start(self, command: str, expected: str, timeout: float = 90.0) -> None:
         """Leave a command running once it has printed what is expected (anything, if nothing)."""
@@ -149,7 +149,7 @@ class Shell:
         until = time.monotonic() + timeout
         printed = ""
         while time.monotonic() < until:
-            printed = output.read_text().replace(str(self.port), "8080")
+            printed = self._told(output.read_text())
             if matches(expected, printed) if expected.strip() else printed:
                 return
             if process.poll() is not None:
@@ -176,7 +176,11 @@ class Shell:
         command = command.replace(".venv/bin/", "").replace("8080", str(self.port))
         if "--port" in command:
             return command
-        return SERVES.sub(rf"\g<0> --port {self.port}", command)
+        return SERVES.sub(rf"\g<0> --port {self.port} --grpc-port {self.grpc_port}", command)
+
+    def _told(self, printed: str) -> str:
+        """With the ports that the documents name."""
+        return printed.replace(str(self.port), "8080").replace(str(self.grpc_port), "8081")
 
 
 @pytest.fixture
