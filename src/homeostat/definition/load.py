@@ -188,13 +188,7 @@ def _surroundings(project: Project, root: Path) -> Iterator[Mistake]:
         try:
             check_arguments(load_function(name, root), name, arguments)
         except BadInput as error:
-            yield Mistake(
-                where,
-                error.what,
-                expected=error.expected,
-                found=error.found,
-                remedy=error.remedy,
-            )
+            yield Mistake.of(where, error)
 
 
 def _source(source: str, root: Path) -> Iterator[Mistake]:

@@ -33,6 +33,17 @@ class Mistake(BadInput):
         self.where, self.at, self.touches = where, line, touches
         super().__init__(what, path=path_text(where), expected=expected, found=found, remedy=remedy)
 
+    @classmethod
+    def of(cls, where: Where, error: BadInput) -> Mistake:
+        """What was found wrong with a value, said of its place in the definition."""
+        return cls(
+            where,
+            error.what,
+            expected=error.expected,
+            found=error.found,
+            remedy=error.remedy,
+        )
+
     def line(self) -> str:
         place = f"homeostat.yaml:{self.at}: " if self.at else ""
         return place + super().line()

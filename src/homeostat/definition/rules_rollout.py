@@ -81,10 +81,4 @@ def freezes(project: Project, given: Collection[Where]) -> Iterator[Mistake]:
         try:
             freeze.check(window)
         except BadInput as error:
-            yield Mistake(
-                where,
-                error.what,
-                expected=error.expected,
-                found=error.found,
-                remedy=error.remedy,
-            )
+            yield Mistake.of(where, error)
