@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from homeostat.core.clock import ScaledClock
 from homeostat.definition import find_root, load
 
 if TYPE_CHECKING:
+    from homeostat.backends.local.database import Database
+    from homeostat.control.books import Books
     from homeostat.control.platform import Platform
     from homeostat.control.tick import TickReport
     from homeostat.definition import Mistake, Project, Report
@@ -33,52 +36,76 @@ ORPHAN = 0.1
 """Seconds between looks whether the supervisor is still there."""
 
 
-def open_project(root: Path | None = None, *, clock: str | None = None) -> Platform:
-    """The project in `root` (found upwards from the current folder if None) on this machine.
+def open_books(root: Path | None = None, *, clock: str | None = None) -> Books:
+    """What is on record of the project in `root` (found upwards from the current folder if None).
+    Imports no tables: whoever only asks how things stand need not wait for them.
 
     Environment: HOMEOSTAT_DATABASE_URL (events and leases; SQLite in the home by default),
-    MLFLOW_TRACKING_URI, HOMEOSTAT_SNAPSHOTS (folder or s3:// URL), ALERTMANAGER_URL,
-    HOMEOSTAT_CLOCK.
+    MLFLOW_TRACKING_URI, HOMEOSTAT_CLOCK.
     Raises BadDefinition, BadInput, Unavailable.
     """
-    from homeostat.backends.local.database import Database, sqlite_url
-    from homeostat.backends.local.events import SqlEventStore
+    return _books(root, _clock(clock))[0]
+
+
+def open_project(root: Path | None = None, *, clock: str | None = None) -> Platform:
+    """The whole of it: as `open_books`, with everything that the loop acts on.
+
+    Environment: HOMEOSTAT_SNAPSHOTS (folder or s3:// URL), ALERTMANAGER_URL, and as above.
+    Raises BadDefinition, BadInput, Unavailable.
+    """
+    time_of = _clock(clock)
+    books, state = _books(root, time_of)
     from homeostat.backends.local.jobs import LocalJobs
     from homeostat.backends.local.leases import SqlLeases
     from homeostat.backends.local.ledger import DeltaLedger
-    from homeostat.backends.local.mlflow_registry import MlflowRegistry
     from homeostat.backends.local.notify import notifier
-    from homeostat.backends.local.plane import LocalDataPlane
     from homeostat.backends.local.prediction_log import DeltaPredictionLog
     from homeostat.backends.local.reference import read_inputs, read_reference
     from homeostat.backends.local.snapshots import FileSnapshots
     from homeostat.control.platform import Platform
 
-    root = find_root(root or Path.cwd()) if root is None else root.resolve()
-    project = load(root)
-    home = root / HOME
-    home.mkdir(exist_ok=True)
-    time_of = ScaledClock.parse(clock or os.environ.get(CLOCK), time.time_ns)
-    state = Database(os.environ.get("HOMEOSTAT_DATABASE_URL") or sqlite_url(home / "state.db"))
-    tracking = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home / "mlflow.db")
+    home, project = books.home, books.project
     return Platform(
-        project=project,
-        root=root,
-        home=home,
-        clock=time_of,
-        events=SqlEventStore(state),
+        **{field.name: getattr(books, field.name) for field in fields(books)},
         leases=SqlLeases(state),
-        registry=MlflowRegistry(tracking, home / "artifacts"),
         log=DeltaPredictionLog(home),
         labels=DeltaLedger(home / LABELS),
         snapshots=FileSnapshots(os.environ.get("HOMEOSTAT_SNAPSHOTS") or str(home / "snapshots")),
-        jobs=LocalJobs(home, lambda run: homeostat("run", "--run", run, root=root)),
-        plane=LocalDataPlane(home),
+        jobs=LocalJobs(home, lambda run: homeostat("run", "--run", run, root=books.root)),
         notifier=notifier(project.monitoring.notify, os.environ.get(ALERTMANAGER)),
         reference=read_reference,
         inputs=read_inputs,
         settles=SETTLES * time_of.rate,
     )
+
+
+def _books(root: Path | None, clock: ScaledClock) -> tuple[Books, Database]:
+    from homeostat.backends.local.database import Database, sqlite_url
+    from homeostat.backends.local.events import SqlEventStore
+    from homeostat.backends.local.mlflow_registry import MlflowRegistry
+    from homeostat.backends.local.plane import LocalDataPlane
+    from homeostat.control.books import Books
+
+    root = find_root(root or Path.cwd()) if root is None else root.resolve()
+    project = load(root)
+    home = root / HOME
+    home.mkdir(exist_ok=True)
+    state = Database(os.environ.get("HOMEOSTAT_DATABASE_URL") or sqlite_url(home / "state.db"))
+    tracking = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home / "mlflow.db")
+    books = Books(
+        project=project,
+        root=root,
+        home=home,
+        clock=clock,
+        events=SqlEventStore(state),
+        registry=MlflowRegistry(tracking, home / "artifacts"),
+        plane=LocalDataPlane(home),
+    )
+    return books, state
+
+
+def _clock(given: str | None) -> ScaledClock:
+    return ScaledClock.parse(given or os.environ.get(CLOCK), time.time_ns)
 
 
 def check(root: Path) -> Report:
@@ -91,7 +118,7 @@ def check(root: Path) -> Report:
     def targets(project: Project) -> Iterator[Mistake]:
         for i, error in mistakes(project.monitoring.notify, os.environ.get(ALERTMANAGER)):
             where = ("monitoring", "notify", i)
-            yield Mistake(where, error.what, expected=error.expected, remedy=error.remedy)
+            yield Mistake.of(where, error)
 
     return examine(root, more=targets)
 

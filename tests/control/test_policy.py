@@ -27,8 +27,7 @@ from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
 from homeostat.monitoring.model import Figures, MonitorState, Period
-from homeostat.monitoring.quality.live import Harm
-from homeostat.monitoring.quality.outcomes import Outcomes
+from homeostat.monitoring.quality.model import Harm, Outcomes
 from homeostat.monitoring.spec import MonitoringSpec, Quality
 from homeostat.rollout.model import Started
 from homeostat.training.spec import Split, TrainingSpec

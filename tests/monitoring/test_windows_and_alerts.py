@@ -26,7 +26,8 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.quality.live import Harm, judge, live_quality
+from homeostat.monitoring.quality.live import judge, live_quality
+from homeostat.monitoring.quality.model import Harm
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference, observe, windows_due
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 from datetime import timedelta
@@ -11,7 +12,6 @@ import pytest
 
 from homeostat.control import commands, dossier
 from homeostat.control.model import CandidateDropped
-from homeostat.control.platform import Platform
 from homeostat.control.preflight import preflight_of
 from homeostat.control.record import record
 from homeostat.core.duration import Duration
@@ -131,8 +131,7 @@ def test_a_persons_part_is_told() -> None:
 @pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
     world = played(USELESS, 6)
-    ports = {"log": Down(), "registry": Down()}
-    blind = Platform(**{f: getattr(world.platform, f) for f in Platform.__annotations__} | ports)
+    blind = dataclasses.replace(world.platform, log=Down(), registry=Down())
     found = dossier.explain(blind)
     assert found.outcome == "rolled_back"
     assert found.guards[0].outcome is Outcome.FAIL
@@ -298,11 +297,13 @@ def test_a_dark_launch_is_not_asked_whether_it_can_decide() -> None:
     world = hopeless()
     plan = msgspec.structs.replace(world.project.rollout, strategy="dark")
     dark = msgspec.structs.replace(world.project, rollout=plan)
-    fields = {f: getattr(world.platform, f) for f in Platform.__annotations__}
     champion, candidate = world.registry.versions(world.platform.stream)
     now = world.clock.now()
     assert preflight_of(world.platform, champion, candidate, now) is not None
-    assert preflight_of(Platform(**fields | {"project": dark}), champion, candidate, now) is None
+    assert (
+        preflight_of(dataclasses.replace(world.platform, project=dark), champion, candidate, now)
+        is None
+    )
 
 
 def test_a_refusal_that_was_recorded_without_figures_is_told_all_the_same() -> None:

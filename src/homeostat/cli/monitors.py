@@ -96,7 +96,7 @@ def silences(context: typer.Context, json: JsonFlag = False) -> None:
     """The silences that hold now."""
     from homeostat.control.status import status
 
-    found = status(settings(context).platform()).silences
+    found = status(settings(context).books()).silences
     document(found) if json else say("\n".join(s.sentence for s in found) or "none")
 
 

@@ -184,7 +184,7 @@ def status(context: typer.Context, json: JsonFlag = False) -> None:
     from homeostat.cli import render
     from homeostat.control.status import status as look
 
-    found = look(settings(context).platform())
+    found = look(settings(context).books())
     document(found) if json else say(render.status(found))
 
 
@@ -203,7 +203,7 @@ def history(
     from homeostat.cli import render
     from homeostat.control.history import history as read
 
-    lines = read(settings(context).platform(), limit, everything=everything)
+    lines = read(settings(context).books(), limit, everything=everything)
     document(lines) if json else say(render.history(lines, evidence=evidence))
 
 
@@ -217,8 +217,8 @@ def lineage(
     from homeostat.registry.lineage import lineage as trace
     from homeostat.registry.lineage import text
 
-    platform = settings(context).platform()
-    tree = trace(version, platform.registry.versions(platform.stream), champions(platform))
+    books = settings(context).books()
+    tree = trace(version, books.registry.versions(books.stream), champions(books))
     document(tree) if json else say(text(tree))
 
 

@@ -14,6 +14,7 @@ import typer
 from homeostat.core.errors import BadDefinition, HomeostatError
 
 if TYPE_CHECKING:
+    from homeostat.control.books import Books
     from homeostat.control.platform import Platform
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
@@ -34,6 +35,12 @@ class Settings:
         from homeostat.definition import find_root
 
         return find_root(Path.cwd())
+
+    def books(self) -> Books:
+        """What is on record. Raises BadDefinition, BadInput, Unavailable."""
+        from homeostat.app import open_books
+
+        return open_books(self.root())
 
     def platform(self) -> Platform:
         """The opened project. Raises BadDefinition, BadInput, Unavailable."""

@@ -152,5 +152,5 @@ def _show(context: typer.Context, *, as_json: bool) -> None:
     from homeostat.cli import render
     from homeostat.control.status import status as look
 
-    found = look(settings(context).platform())
+    found = look(settings(context).books())
     document(found.rollout) if as_json else say(render.rollout(found))

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from homeostat.control.books import Books
 from homeostat.control.model import (
     CandidateDropped,
     ChampionChanged,
@@ -16,7 +17,6 @@ from homeostat.control.model import (
     RunStarted,
     StageDone,
 )
-from homeostat.control.platform import Platform
 from homeostat.core.events import decode
 from homeostat.core.verdict import Verdict
 from homeostat.monitoring import model as monitoring
@@ -35,12 +35,12 @@ class HistoryLine(msgspec.Struct, frozen=True):
 
 
 def history(
-    platform: Platform, limit: int | None = None, *, after: int = 0, everything: bool = False
+    books: Books, limit: int | None = None, *, after: int = 0, everything: bool = False
 ) -> list[HistoryLine]:
     """Oldest first; the last `limit` lines of what came after a seq. Monitoring windows are in it
     only with `everything`: what they led to is an alert, and that is told."""
     lines = []
-    for record in platform.events.read(platform.stream, after):
+    for record in books.events.read(books.stream, after):
         event = decode(record, LoopEvent)
         if quiet(event) and not everything:
             continue
@@ -50,9 +50,9 @@ def history(
     return lines if limit is None else lines[-limit:]
 
 
-def champions(platform: Platform) -> list[tuple[datetime, str]]:
+def champions(books: Books) -> list[tuple[datetime, str]]:
     """When the champion changed, and to which version, in order."""
-    events = [(r.at, decode(r, LoopEvent)) for r in platform.events.read(platform.stream)]
+    events = [(r.at, decode(r, LoopEvent)) for r in books.events.read(books.stream)]
     return [(at, event.version) for at, event in events if isinstance(event, ChampionChanged)]
 
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from homeostat.control import policy
+from homeostat.control.books import Books
 from homeostat.control.model import Run, State, load
-from homeostat.control.platform import Platform
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
@@ -131,16 +131,16 @@ class Status(msgspec.Struct, frozen=True):
     moved: tuple[Moved, ...] = ()
 
 
-def status(platform: Platform) -> Status:
-    state = load(platform.events.read(platform.stream))
-    now = platform.clock.now()
+def status(books: Books) -> Status:
+    state = load(books.events.read(books.stream))
+    now = books.clock.now()
     monitor = state.monitor
     return Status(
-        model=platform.stream,
+        model=books.stream,
         at=now,
-        champion=_champion(platform, state),
-        serving=_serving(platform, state),
-        rollout=_rollout(state.rollout, platform.project.rollout, now),
+        champion=_champion(books, state),
+        serving=_serving(books, state),
+        rollout=_rollout(state.rollout, books.project.rollout, now),
         run=_run(list(state.runs.values())[-1]) if state.runs else None,
         waiting=state.candidates,
         monitors=monitor.verdicts,
@@ -157,7 +157,7 @@ def status(platform: Platform) -> Status:
             )
             for a in monitor.open_alerts
         ),
-        retraining=_retraining(platform, state, now),
+        retraining=_retraining(books, state, now),
         next=_next(state),
         estimate=monitor.estimate,
         silences=tuple(s for s in monitor.silences.values() if s.until > now),
@@ -171,7 +171,7 @@ def _silent(monitor: MonitorState, alert: Alert, now: datetime) -> datetime | No
     return None if found is None else found.until
 
 
-def _champion(platform: Platform, state: State) -> Champion | None:
+def _champion(books: Books, state: State) -> Champion | None:
     if state.champion is None or state.champion_since is None:
         return None
     made = [r for r in state.runs.values() if r.version == state.champion]
@@ -179,12 +179,12 @@ def _champion(platform: Platform, state: State) -> Champion | None:
         text = made[-1].stages[Stage.EVALUATE].outputs["metrics"]
         metrics = msgspec.json.decode(text, type=dict[str, float])
     else:
-        metrics = platform.registry.get(platform.stream, state.champion).metrics
+        metrics = books.registry.get(books.stream, state.champion).metrics
     return Champion(state.champion, state.champion_since, metrics, state.champion_reason)
 
 
-def _serving(platform: Platform, state: State) -> Serving:
-    seen = platform.plane.observed(platform.stream)
+def _serving(books: Books, state: State) -> Serving:
+    seen = books.plane.observed(books.stream)
     return Serving(
         workers=seen.workers,
         applied=seen.workers > 0 and seen.generation == state.generation,
@@ -231,24 +231,24 @@ def _run(run: Run) -> RunView:
     return RunView(run.run, run.trigger, run.reason, run.started, stage, outcome, run.sentence)
 
 
-def _retraining(platform: Platform, state: State, now: datetime) -> Retraining:
-    wanted = policy.trigger(state, platform.project, now)
+def _retraining(books: Books, state: State, now: datetime) -> Retraining:
+    wanted = policy.trigger(state, books.project, now)
     refused = policy.busy(state)
     if wanted is None:
         refused = None
     elif refused is None:
-        refusal = policy.admission(state, platform.project, now, wanted)
+        refusal = policy.admission(state, books.project, now, wanted)
         refused = None if refusal is None else refusal.reason
     found = cause(state.monitor)
     return Retraining(
         used_this_week=sum(t > now - timedelta(days=7) for t in state.trained),
-        per_week=platform.project.retraining.per_week,
+        per_week=books.project.retraining.per_week,
         fruitless=state.fruitless,
         wanted=None if wanted is None else f"{wanted.name}: {wanted.reason}",
         refused=refused,
         cause=None if found is None else found.sentence,
         changed=None if found is None else changed_at(state.monitor),
-        window=platform.project.retraining.window,
+        window=books.project.retraining.window,
     )
 
 

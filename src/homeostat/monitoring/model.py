@@ -11,8 +11,7 @@ from homeostat.core.ports import RESOLVED, Notice
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.calibration.certificate import Calibrated
 from homeostat.monitoring.quality.estimate.model import Estimated
-from homeostat.monitoring.quality.live import Harm
-from homeostat.monitoring.quality.outcomes import Outcomes
+from homeostat.monitoring.quality.model import Harm, Outcomes
 
 KEPT = 200
 """Windows whose figures the state keeps."""

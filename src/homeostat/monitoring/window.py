@@ -36,8 +36,9 @@ from homeostat.monitoring.profiles.traffic import (
 from homeostat.monitoring.quality.estimate.model import Estimated
 from homeostat.monitoring.quality.estimate.service import Estimator, Rows
 from homeostat.monitoring.quality.health import data_quality
-from homeostat.monitoring.quality.live import Harm, judge
-from homeostat.monitoring.quality.outcomes import Meaning, Outcomes
+from homeostat.monitoring.quality.live import judge
+from homeostat.monitoring.quality.model import Harm, Outcomes
+from homeostat.monitoring.quality.outcomes import Meaning
 from homeostat.monitoring.spec import MonitoringSpec, Quality
 
 CATCH_UP = 24

@@ -22,7 +22,7 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.quality.live import Harm
+from homeostat.monitoring.quality.model import Harm
 from homeostat.monitoring.spec import MonitoringSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

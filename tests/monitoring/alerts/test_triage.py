@@ -10,7 +10,8 @@ import pytest
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.alerts.change import change_point
 from homeostat.monitoring.alerts.triage import Change, triage
-from homeostat.monitoring.quality.outcomes import Meaning, Outcomes
+from homeostat.monitoring.quality.model import Outcomes
+from homeostat.monitoring.quality.outcomes import Meaning
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

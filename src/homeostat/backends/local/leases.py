@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from homeostat.backends.local.database import Database, leases
 
@@ -18,6 +17,9 @@ class SqlLeases:
 
     def acquire(self, name: str, holder: str, *, ttl: timedelta, now: datetime) -> bool:
         """Raises Unavailable, Damaged."""
+        # slow to import, and whoever only reads takes no lease
+        from sqlalchemy.dialects import postgresql, sqlite
+
         insert = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
         wish = insert(leases).values(name=name, holder=holder, until=now + ttl)
         take = wish.on_conflict_do_update(

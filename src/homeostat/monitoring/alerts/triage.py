@@ -20,7 +20,7 @@ import enum
 import msgspec
 
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.quality.outcomes import Outcomes
+from homeostat.monitoring.quality.model import Outcomes
 
 
 class Change(enum.StrEnum):

@@ -45,7 +45,8 @@ from homeostat.monitoring.model import (
 from homeostat.monitoring.profiles.profile import SAMPLE, Binning, Profile, Scheme
 from homeostat.monitoring.profiles.traffic import SCORE, WHOLE, Slice, Traffic, filled
 from homeostat.monitoring.quality.health import data_quality
-from homeostat.monitoring.quality.live import Harm, judge
+from homeostat.monitoring.quality.live import judge
+from homeostat.monitoring.quality.model import Harm
 from homeostat.monitoring.spec import MonitoringSpec
 from homeostat.monitoring.window import Reference, as_logged, quality_since, with_joint
 

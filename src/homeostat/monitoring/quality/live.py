@@ -11,33 +11,13 @@ from homeostat.core.names import METRICS, Metric
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.quality.corrected import UNREACHED, Corrected, corrected, needs_correction
 from homeostat.monitoring.quality.estimate.masses import SUPPORTED
+from homeostat.monitoring.quality.model import Harm
 from homeostat.monitoring.spec import Quality
 
 MIN_LABELS = 30
 MIN_PER_CLASS = 5
 RELATIVE_TOLERANCE = 0.05
 """A shown loss above this share of the baseline's value is harm where no tolerance is declared."""
-
-
-class Harm(msgspec.Struct, frozen=True):
-    """What was lost against the champion's own test figure, in the metric's unit, positive when
-    worse. low: the loss is at least this much (both intervals taken at their ends). tolerance:
-    what it is held against. shown: low > tolerance."""
-
-    metric: str
-    live: float
-    baseline: float
-    loss: float
-    low: float
-    tolerance: float
-    shown: bool
-    n: int
-
-    @property
-    def sentence(self) -> str:
-        text = f"{self.metric} is {self.live:.3f}, was {self.baseline:.3f} when it was tested"
-        least = f", at least {self.low:.3f}" if self.low > 0 else ""
-        return text + f": a loss of {self.loss:.3f}{least}"
 
 
 def live_quality(
