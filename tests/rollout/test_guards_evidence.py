@@ -204,7 +204,7 @@ def test_a_batch_that_fails_counts_as_one_request() -> None:
         [batch.with_columns(id=pl.lit(i), score=None, error=pl.lit("too wide")) for i in ids]
     )
     before, after = see(log, labels), see(pl.concat([log, rows.cast(log.schema)]), labels)  # type: ignore[arg-type]
-    assert after.candidate.n == before.candidate.n + 1
+    assert after.answers.canary.sum() == before.answers.canary.sum() + 1
     assert not only(Guards(error_rate=ErrorGuard()), after).failed
 
 

@@ -256,14 +256,6 @@ def log_wealth(unit: Array, m: float, alpha: float) -> Array:
     return np.cumsum(_log_gains(unit, _bets(unit, alpha), m), axis=-1)
 
 
-def asymptotic_path(x: Array, alpha: float) -> tuple[Array, Array]:
-    """-> running mean and half-width of the one-sided asymptotic bound after each x (..., n)."""
-    n = np.arange(1, x.shape[-1] + 1)
-    running = np.cumsum(x, axis=-1) / n
-    variance = np.maximum(np.cumsum(x * x, axis=-1) / n - running**2, 0.0)
-    return running, np.sqrt(variance) * width(n, alpha)
-
-
 def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
     """After which observations (..., n) the asymptotic bound may be used."""
     n = np.arange(1, x.shape[-1] + 1)

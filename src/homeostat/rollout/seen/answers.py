@@ -11,17 +11,6 @@ from homeostat.rollout.seen.columns import Array, Columns, Flags, Numbers, Times
 from homeostat.rollout.seen.records import CANARY, Told
 
 
-class ArmSeen(msgspec.Struct, frozen=True):
-    """What one arm did with the requests it answered (never those it only shadowed).
-
-    n: requests. errors: how many failed. latencies: seconds of the others, ascending.
-    """
-
-    n: int
-    errors: int
-    latencies: Array
-
-
 class Answers(msgspec.Struct, frozen=True):
     """The requests that were answered by either version, in the order of time (all of length n).
 
@@ -36,15 +25,6 @@ class Answers(msgspec.Struct, frozen=True):
     latency: Array
     share: Array
     first: Flags
-
-    def arm(self, canary: bool) -> ArmSeen:
-        mine = self.canary == canary
-        latencies = self.latency[mine & ~self.failed]
-        return ArmSeen(
-            int(mine.sum()),
-            int((mine & self.failed).sum()),
-            np.sort(latencies[np.isfinite(latencies)]),
-        )
 
 
 class Arms:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from homeostat.rollout.seen.answers import Answers, Arms, ArmSeen
+from homeostat.rollout.seen.answers import Answers, Arms
 from homeostat.rollout.seen.columns import NEVER, T, Texts, kept_by
 from homeostat.rollout.seen.evidence import Evidence
 from homeostat.rollout.seen.records import (
@@ -114,14 +114,6 @@ class Observations:
         """What a guard kept of the answers, made anew whenever their order is another one."""
         self._arms.seen()
         return kept_by(self._arms.folds, key, make)
-
-    @property
-    def champion(self) -> ArmSeen:
-        return self.answers.arm(False)
-
-    @property
-    def candidate(self) -> ArmSeen:
-        return self.answers.arm(True)
 
     @property
     def paired(self) -> Evidence:
