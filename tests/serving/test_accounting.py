@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -215,6 +217,43 @@ def test_over_its_rate_a_client_is_told_to_come_again(served: Plane) -> None:
     assert refused[0].headers["retry-after"] == "1"
     assert "5 requests a second" in refused[0].json()["error"]
     assert served.client.get("/v2/health/ready").is_success  # what costs nothing has no limit
+
+
+def test_bodies_that_fill_a_worker_are_shed_over_both_protocols_and_counted(served: Plane) -> None:
+    import grpc
+
+    from homeostat.serving import oip
+
+    served.publish(served.model("1"))
+    served.start(grpc=True, max_body=1_000_000, max_bodies=2_000_000)
+    assert served.server is not None
+    body = b'{"instances": [[1, 2]]}'.ljust(1_000_000)
+    head = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n"
+    with ExitStack() as stack:
+        address = ("127.0.0.1", served.server.port)
+        clients = [socket.create_connection(address, timeout=30) for _ in range(3)]
+        for client in clients:
+            stack.enter_context(client)
+            client.sendall(head + body[:900_000])
+        (refused,), _, _ = select.select(clients, [], [], 30)  # whichever came last
+        text = b"".join(iter(lambda: refused.recv(65536), b""))
+        assert text.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after" in text
+        message = oip.message("ModelInferRequest")(model_name="m")
+        message.raw_input_contents.append(bytes(300_000))
+        with grpc.insecure_channel(f"127.0.0.1:{served.server.grpc_port}") as channel:
+            call = channel.unary_unary(f"/{oip.SERVICE}/ModelInfer")
+            with pytest.raises(grpc.RpcError, match="limited to 2000000 bytes") as caught:
+                call(message.SerializeToString(), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        for client in clients:
+            if client is not refused:
+                client.sendall(body[900_000:])
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert served.predict([1, 2]).is_success
+    sums = counted(served)
+    assert {name: sums[name] for name in DONE} == {"answered": 3, "shed": 2, "failed": 0}
+    assert sums["requests"] == 5
 
 
 def test_a_drain_under_load_ends_every_request_it_took_in(served: Plane) -> None:

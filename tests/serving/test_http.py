@@ -301,6 +301,48 @@ def test_a_client_that_trickles_has_as_long_as_one_that_is_silent(
     assert statuses(wire) == expected
 
 
+ROOM = Limits(body=20_000, bodies=50_000)
+
+
+def test_bodies_beyond_the_room_for_all_are_shed_and_those_that_had_room_are_answered() -> None:
+    waiting: list[Exchange] = []
+    ended: list[int] = []
+    server = Server(waiting.append, lambda: None, ROOM, ended.append)
+    clients = [opened(server) for _ in range(4)]
+    for _, connection in clients:
+        connection.data_received(post(b"Content-Length: 20000", body=b"x" * 15_000))
+    assert [statuses(wire) for wire, _ in clients] == [[], [], [], [503]]
+    assert b"\r\nretry-after: 1\r\n" in clients[3][0].out
+    clients[0][1].connection_lost(None)  # what it had sent leaves room
+    for _, connection in clients[1:3]:
+        connection.data_received(b"x" * 5_000)
+    connection = opened(server)[1]
+    connection.data_received(post(CHUNKED, body=b"2710\r\n" + b"x" * 10_000))
+    assert server.bodies.held == 50_000
+    connection.data_received(b"\r\n0\r\n\r\n")
+    for exchange in waiting:
+        exchange.send(200, b"")
+    assert (ended, server.bodies.held) == ([503, 200, 200, 200], 0)
+
+
+def test_what_is_only_announced_takes_no_room() -> None:
+    server = Server(echo, lambda: None, ROOM)
+    for _ in range(100):
+        opened(server)[1].data_received(post(b"Content-Length: 20000", body=b"x"))
+    assert server.bodies.held == 0
+
+
+def test_who_leaves_before_the_answer_holds_its_room_until_it_is_computed() -> None:
+    waiting: list[Exchange] = []
+    server = Server(waiting.append, lambda: None, ROOM)
+    connection = opened(server)[1]
+    connection.data_received(post(b"Content-Length: 20000", body=b"x" * 20_000))
+    connection.connection_lost(None)
+    assert server.bodies.held == 20_000
+    waiting[0].send(200, b"")
+    assert server.bodies.held == 0
+
+
 def test_a_client_that_takes_no_answers_is_parted_with() -> None:
     server = Server(echo, lambda: None, LIMITS)
     wire, connection = opened(server)

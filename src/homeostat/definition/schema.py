@@ -83,6 +83,8 @@ _MORE = {
     "Target.cpu": "Percent of a CPU at which replicas are added (on a cluster).",
     "ServingSpec.max_rows": "Requests with more rows are refused with 413.",
     "ServingSpec.max_body": "Requests with a larger body (bytes) are refused with 413.",
+    "ServingSpec.max_bodies": "Bytes of all bodies that a worker holds at a time; what comes "
+    "beyond is refused with 503.",
     "ServingSpec.replicas": "How many answer.",
     "ServingSpec.limit": "Rates of requests beyond which some are refused with 429.",
     "ServingSpec.target": "When replicas are added.",

@@ -1,4 +1,4 @@
-"""Who is let in: bounded queues, and rates of requests in all and per client. Pure."""
+"""Who is let in: bounded queues and bodies, rates of requests in all and per client. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,31 @@ BURST = 1.0
 class Refused(msgspec.Struct, frozen=True):
     status: int
     message: str
+
+
+class Bodies:
+    """Bytes of bodies that a worker holds, from their first byte until their requests have ended,
+    whatever protocol they came over; `most` at a time."""
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int) -> None:
+        self.held, self.most = 0, most
+
+    def take(self, n: int) -> bool:
+        """Hold n more bytes; False when there is no room."""
+        if self.held + n > self.most:
+            return False
+        self.held += n
+        return True
+
+    def give(self, n: int) -> None:
+        self.held -= n
+
+    @property
+    def full(self) -> str:
+        """What is said to those who find no room."""
+        return f"the bodies of all requests are limited to {self.most} bytes; try again in a moment"
 
 
 class Bucket:

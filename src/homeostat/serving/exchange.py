@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from homeostat.core.errors import BadInput
+from homeostat.serving.admission import Bodies
+from homeostat.serving.spec import BODIES
 
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
@@ -37,15 +39,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Front:
-    """What all connections of a worker share in their answers: the Date header's line (and what
+    """What all connections of a worker share: in their answers the Date header's line (and what
     comes before the length of a plain answer with it), and `ended`, which is told the status of
-    each answer before it is written."""
+    each answer before it is written; and the room for `bodies`."""
 
-    __slots__ = ("date", "ended", "plain")
+    __slots__ = ("bodies", "date", "ended", "plain")
 
-    def __init__(self, ended: Callable[[int], None]) -> None:
+    def __init__(self, ended: Callable[[int], None], bodies: int = BODIES) -> None:
         self.date = self.plain = b""
-        self.ended = ended
+        self.ended, self.bodies = ended, Bodies(bodies)
 
     def dated(self, date: str) -> None:
         self.date = f"date: {date}\r\n".encode()
@@ -60,12 +62,12 @@ class Exchange:
 
     headers: those that the server acts on, names in lower case (`http.KEPT`). started: when the
     whole request was there, by `perf_counter`; slow clients do not count as slow answers.
-    client: the address it comes from.
+    client: the address it comes from. held: bytes of the body that `Front.bodies` knows of.
     """
 
     __slots__ = (
-        "_flush", "_front", "answer", "body", "client", "close", "head", "headers", "method",
-        "started", "target",
+        "_flush", "_front", "answer", "body", "client", "close", "head", "headers", "held",
+        "method", "started", "target",
     )  # fmt: skip
 
     def __init__(self, front: Front, flush: Callable[[], None], client: str = "") -> None:
@@ -75,6 +77,7 @@ class Exchange:
         self.target = b""
         self.headers: Mapping[bytes, bytes] = NO_HEADERS
         self.body = b""
+        self.held = 0
         self.head = self.close = False
         self.answer: bytes | None = None
 
@@ -114,7 +117,14 @@ class Exchange:
     def write(self, answer: bytes) -> None:
         """Write what `framed` made, and what has been counted."""
         self.answer = answer
+        if self.held:
+            self.let_go()
         self._flush()
+
+    def let_go(self) -> None:
+        """Nobody needs the body any more."""
+        self._front.bodies.give(self.held)
+        self.held, self.body = 0, b""
 
     def framed(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from homeostat.core.errors import BadInput, HomeostatError, Unavailable
 from homeostat.serving import metadata, oip, repository
 from homeostat.serving.address import Tls
+from homeostat.serving.admission import Bodies
 from homeostat.serving.codec import Outputs
 from homeostat.serving.counters import Counters
 from homeostat.serving.grpc_codec import read_tensors, write_tensors
@@ -126,8 +127,8 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
     away too (a message that is too large, an unknown method). What is no call (broken HTTP/2)
     never comes here."""
 
-    def __init__(self, intake: Intake, counters: Counters) -> None:
-        self._intake, self._counters = intake, counters
+    def __init__(self, intake: Intake, counters: Counters, bodies: Bodies) -> None:
+        self._intake, self._counters, self._bodies = intake, counters, bodies
         self._server: Any = None
         self._port = 0
         self._under_way = self._calls_seen = 0
@@ -205,7 +206,14 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
                 data = await context.read()
                 if data is grpc.aio.EOF:
                     await self._abort(context, BadInput("no message that could be read"))
-                return await call(data, context)
+                # only now is its length known: gRPC has read what it will refuse, but keeps no
+                # more than this of what waits
+                if not self._bodies.take(len(data)):
+                    await self._abort(context, Unavailable(self._bodies.full))
+                try:
+                    return await call(data, context)
+                finally:
+                    self._bodies.give(len(data))
             finally:
                 self._under_way -= 1
 

@@ -19,9 +19,13 @@ import httptools
 import msgspec
 
 from homeostat.serving.exchange import Exchange, Front
+from homeostat.serving.spec import BODIES
 
 PIPELINE = 128
 """Requests of one connection that may wait for answers before reading pauses."""
+SMALL = 4096
+"""Bytes of a body that are not counted among those that a worker holds: a request weighs as much
+without one."""
 LINGER = 1.0
 """Seconds for which input is still read and thrown away after a refusal, so that the client
 sees the refusal and not a reset."""
@@ -48,7 +52,8 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bytes of a body, of a head (request line and headers) and of a target; number of headers.
+    """Bytes of a body, of a head (request line and headers), of a target, and of the bodies of all
+    connections together; number of headers.
 
     Seconds: idle, between requests; head and arrival, for a request's head and for all of it
     from its first byte on, however it trickles; stall, for a client that takes no answers.
@@ -58,6 +63,7 @@ class Limits(msgspec.Struct, frozen=True):
     head: int = 64 * 1024
     target: int = 8 * 1024
     headers: int = 100
+    bodies: int = BODIES
     idle: float = 75.0
     head_time: float = 10.0
     arrival: float = 60.0
@@ -78,7 +84,7 @@ class Server(Front):
         limits: Limits,
         ended: Callable[[int], None] = lambda status: None,
     ) -> None:
-        super().__init__(ended)
+        super().__init__(ended, limits.bodies)
         self.handle, self.refused, self.limits = handle, refused, limits
         self.connections: set[Connection] = set()
         self.draining = False
@@ -134,6 +140,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._waiting.clear()
+        if self._exchange is not None:
+            self._exchange.let_go()
         self.server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -294,8 +302,20 @@ class Connection(asyncio.Protocol):
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += body
-        if len(self._body) > self.server.limits.body:  # chunked: known only as it comes
+        size = len(self._body)
+        if size > self.server.limits.body:  # chunked: known only as it comes
             self._refuse(413, self._large())
+        elif size > SMALL:
+            self._hold(size)
+
+    def _hold(self, size: int) -> None:
+        """Find room for a body as it comes: what is only announced takes nobody's."""
+        exchange, bodies = self._exchange, self.server.bodies
+        assert exchange is not None
+        if bodies.take(size - exchange.held):
+            exchange.held = size
+        else:
+            self._refuse(503, bodies.full)
 
     def on_message_complete(self) -> None:
         exchange, self._exchange = self._exchange, None

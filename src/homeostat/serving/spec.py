@@ -10,6 +10,7 @@ from msgspec import Meta
 from homeostat.core.duration import Duration, default
 from homeostat.core.servable import Format
 
+BODIES = 256 * 1024 * 1024
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -44,6 +45,7 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     explore: share of the requests at or above the threshold that are let through all the same,
         so that their true outcome becomes known (drawn from a hash of the id, and logged).
     max_rows, max_body: larger requests are refused with 413 (body in bytes).
+    max_bodies: of all bodies that a worker holds at a time; beyond it some are refused with 503.
     seal: how long a segment of the prediction log stays open before it becomes Parquet."""
 
     replicas: Replicas = Replicas()
@@ -56,4 +58,12 @@ class ServingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     explore: Annotated[float, Meta(ge=0, le=1)] = 0.0
     max_rows: Count = 10_000
     max_body: Count = 16 * 1024 * 1024
+    max_bodies: Count = BODIES
     seal: Duration = default("60s")
+
+    def __post_init__(self) -> None:
+        if self.max_bodies < self.max_body:
+            raise ValueError(
+                f"max_bodies ({self.max_bodies}) is less than max_body ({self.max_body}): nothing "
+                "as large as that could come in"
+            )

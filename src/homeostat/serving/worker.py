@@ -94,9 +94,8 @@ class Worker:
             self._metrics,
             self._explainer,
         )
-        self._server = Server(
-            api.handle, api.refused, Limits(body=spec.max_body), self._counters.ended
-        )
+        limits = Limits(body=spec.max_body, bodies=spec.max_bodies)
+        self._server = Server(api.handle, api.refused, limits, self._counters.ended)
         self._grpc: GrpcFront | None = None
 
     def _now_us(self) -> int:
@@ -120,7 +119,7 @@ class Worker:
             # what costs memory and time is imported by those only who want it
             from homeostat.serving.grpc_front import GrpcFront
 
-            self._grpc = GrpcFront(self._intake, self._counters)
+            self._grpc = GrpcFront(self._intake, self._counters, self._server.bodies)
             await self._grpc.start(*grpc, tls)
         accepting = await loop.create_server(
             lambda: Connection(self._server),
