@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,47 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
     assert heard == ["drawn 0", "named", "drawn 1", "drawn 2", "drawn 3"]
+
+
+@pytest.mark.parametrize("rows", [1, 300])  # a batch, and a large request
+def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> None:
+    layout, go_on = Layout(tmp_path).make(), threading.Event()
+
+    class Stuck(Zeros):
+        def score(self, x: Any) -> Any:
+            assert go_on.wait(10), "the other model was not answered meanwhile"
+            return super().score(x)
+
+    def served(name: str, runtime: Any) -> Served:
+        servable = Servable(name, "f", f"sha256:{name}")
+        manifest = Manifest("m", ("a",), "f", servable.digest, "score", 0.5, format="pyfunc")
+        return Served(
+            Route(name, 1, servable), {servable: LoadedModel(servable, manifest, runtime)}
+        )
+
+    heard: list[str] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
+        engine = Engine(loop, log, Counters(layout.metrics / "0"), lambda: 0, ServingSpec())
+        for model in (served("stuck", Stuck()), served("other", Zeros())):
+            for k in range(2):
+                job = Heard(heard)
+                body = b'{"instances": [%b]}' % b",".join([b"[1.0]"] * rows)
+                name = f"{model.model} {k}"
+                job.give(model, read_v1(body, rows), name, model.assign(name))
+                engine.submit(job)
+                await asyncio.sleep(0)  # a tick of its own
+        while engine.in_flight:
+            if len(heard) == 2:
+                go_on.set()
+            await asyncio.sleep(0.001)
+        engine.close()
+        log.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert heard == ["other 0", "other 1", "stuck 0", "stuck 1"]
 
 
 class InProcess:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -16,6 +15,7 @@ from homeostat.serving.admission import WAITING, Admission, Refused
 from homeostat.serving.batch import Batch, Matrix, finite, join, part, stack
 from homeostat.serving.counters import Counters
 from homeostat.serving.jobs import Answers, Job, Refusal, inputs_for
+from homeostat.serving.lanes import Lanes
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.pace import MOST
 from homeostat.serving.records import EXPLORE_SALT, answered, failed
@@ -27,7 +27,7 @@ from homeostat.serving.spec import ServingSpec
 from homeostat.serving.tracing import Traces
 
 ALONE = 256
-"""A request of more rows runs by itself, in a thread: it holds up nobody's small ones."""
+"""A request of more rows runs by itself, in its model's lane: it holds up nobody's small ones."""
 NO_NUMBER = "the model returned no number"
 LATE = "the deadline had passed before the request could be computed"
 
@@ -37,8 +37,8 @@ class Engine:
 
     What arrives in one tick of the event loop is answered at its end, in one run per version and
     probability of assignment; never more rows at once than `pace` allows, the rest in the next
-    tick. A model that is slow however few rows it gets runs in a thread. now_us: the data plane's
-    clock, microseconds since the epoch.
+    tick. A model that is slow however few rows it gets runs in a lane of its own. now_us: the data
+    plane's clock, microseconds since the epoch.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Engine:
         self._explore, self._traces = spec.explore, traces
         self._admission = Admission(spec, workers)
         self._pending: dict[int, list[Job]] = {}  # by the assignment that a route made once
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="large")
+        self._lanes = Lanes(loop)
         self._busy: set[LoadedModel] = set()
         self._scheduled = False
         self._rows = 0
@@ -75,9 +75,7 @@ class Engine:
         self._rows += job.n
         if job.n > ALONE:
             job.served.used = job.started
-            self._loop.run_in_executor(self._thread, large, job).add_done_callback(
-                lambda done: self._scored_large(job, done)  # type: ignore[arg-type]
-            )
+            self._lanes.run(job.model, lambda done: self._scored_large(job, done), large, job)
             return
         if not self._scheduled:
             self._wake()
@@ -109,7 +107,7 @@ class Engine:
 
     def close(self) -> None:
         """Call it when nothing is computed."""
-        self._thread.shutdown(wait=True)
+        self._lanes.close()
         self.shadows.close()
         if self._traces is not None:
             self._traces.close()
@@ -178,7 +176,7 @@ class Engine:
         return self._ready(model, self._finite(jobs, x))
 
     def _run_aside(self, model: LoadedModel, jobs: list[Job], x: Batch) -> None:
-        """In the thread, one batch of a model at a time: nobody else waits for a slow one."""
+        """In the model's lane, one batch at a time: nobody else waits for a slow one."""
         self._busy.add(model)
 
         def ran(done: asyncio.Future[tuple[Outcome, float]]) -> None:
@@ -189,8 +187,7 @@ class Engine:
             if self._pending:
                 self._wake()
 
-        running = self._loop.run_in_executor(self._thread, timed, model, x)
-        running.add_done_callback(ran)
+        self._lanes.run(model, ran, timed, model, x)
 
     def _conclude(self, jobs: list[Job], x: Batch, outcome: Outcome) -> None:
         if isinstance(outcome, HomeostatError):
@@ -210,7 +207,7 @@ class Engine:
         else:
             self._answer_one_by_one(jobs, x, scores, results)
 
-    def _scored_large(self, job: Job, done: Future[Scored]) -> None:
+    def _scored_large(self, job: Job, done: asyncio.Future[Scored]) -> None:
         error = done.exception()
         if error is None:
             x, scores, results = done.result()
