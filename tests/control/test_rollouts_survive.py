@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from homeostat.cli import main as cli
+from homeostat.cli.output import Settings
 from homeostat.control import commands
 from homeostat.control.status import status
 from homeostat.control.tick import Controller
@@ -92,6 +94,31 @@ def test_an_abort_takes_effect_at_once_from_every_phase_without_log_labels_or_re
     assert state.rollout is not None
     assert state.rollout.phase is Phase.ROLLED_BACK
     assert world.plane.routes[MODEL].weights() == {"1": 100.0}
+
+
+def test_an_experiment_that_is_undecided_in_time_asks_a_person_whose_yes_names_the_winner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = with_champion(
+        strategy="experiment", insufficient="ask", max_duration=Duration(hours=1), preflight="off"
+    )
+    for _ in range(2):
+        world.install(Skill(0, GOOD))
+    for _ in range(9):
+        turn(world)
+    monkeypatch.setattr(Settings, "platform", lambda _: world.platform)
+    assert cli.run(["rollout", "status"]) == 0
+    assert "waiting approval" in capsys.readouterr().out
+    assert cli.run(["history"]) == 0
+    assert "waits for a person's yes to version 2 at 100 %" in capsys.readouterr().out
+    assert cli.run(["rollout", "explain"]) == 0
+    assert "a person has to approve version 2 at 100 %" in capsys.readouterr().out
+    assert cli.run(["rollout", "approve", "--by", "anna"]) == 0
+    turn(world)
+    ended = world.controllers[0].controller.state().rollout
+    assert ended is not None
+    assert (ended.phase, ended.candidate, ended.by) == (Phase.PROMOTED, "2", "anna")
+    assert world.plane.routes[MODEL].weights() == {"2": 100.0}
 
 
 def test_evidence_that_cannot_be_read_holds_the_rollout_and_the_deadline_still_ends_it() -> None:

@@ -124,6 +124,33 @@ def test_what_is_undecided_at_the_deadline_ends_or_goes_on_as_declared(
         assert tick(state, START + timedelta(days=30), v2=BETTER, v3=WORSE).candidate == "2"
 
 
+def test_a_person_is_asked_once_about_the_best_measured_and_a_yes_makes_it_the_winner() -> None:
+    state, week = begin("2", "3", insufficient="ask"), START + timedelta(days=7)
+    early = tick(state, week - HOUR, v2=NO_WORSE, v3=OPEN)
+    assert early.phase is Phase.STEP
+    asked = tick(early, week, v2=NO_WORSE, v3=OPEN)
+    assert (asked.phase, asked.asked) == (Phase.WAITING_APPROVAL, "2")
+    assert tick(asked, week + HOUR, v2=NO_WORSE, v3=(-0.03, 0.01)) == asked
+    (yes,) = commands.approve(asked, by="anna")
+    approved = evolve(asked, yes, week + HOUR)
+    assert approved is not None
+    ended = tick(approved, week + HOUR, v2=NO_WORSE, v3=OPEN)
+    assert (ended.phase, ended.candidate, ended.by) == (Phase.PROMOTED, "2", "anna")
+    assert ended.reason == "approved although not decided within 7d: every guard passes"
+
+
+def test_a_person_is_asked_anew_when_the_one_that_was_asked_about_is_out() -> None:
+    state, week = begin("2", "3", insufficient="ask"), START + timedelta(days=7)
+    asked = tick(tick(state, week, v2=NO_WORSE, v3=OPEN), week + HOUR, v2=WORSE, v3=OPEN)
+    assert (asked.phase, asked.asked) == (Phase.WAITING_APPROVAL, "3")
+    assert [t.version for t in asked.active] == ["3"]
+
+
+def test_nobody_is_asked_about_challengers_of_whom_nothing_was_measured() -> None:
+    state = begin("2", "3", insufficient="ask")
+    assert decide(state, {}, START + timedelta(days=8)) == []
+
+
 def test_without_anybody_left_there_is_no_winner() -> None:
     state = tick(begin("2", "3"), START, v2=WORSE, v3=WORSE)
     assert state.phase is Phase.ROLLED_BACK

@@ -61,7 +61,8 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     worse than the champion, or than one that is shown to be better, are retired; none left ->
     rolled back; paused or frozen -> held; all that are left are better -> the best measured of
     them is promoted; at the deadline the best of those that are better by then, else as
-    `insufficient` says: nobody, or on it goes (`ask`: until a person names the winner).
+    `insufficient` says: nobody, or on it goes (`ask`: a person is asked about the best measured,
+    who wins with a yes).
     """
     if rollout is None or not rollout.live:
         return []
@@ -89,6 +90,8 @@ def decide(rollout: Rollout | None, evidence: Evidence, now: datetime) -> list[R
     if over:
         first = next(iter(left.values()))
         return [*events, _end(rollout, f"no winner: {undecided(rollout)}: {why(first)}")]
+    if late and answered and rollout.plan.insufficient == "ask":
+        events += _ask(rollout, left)
     return events or _note(rollout, left, now)
 
 
@@ -102,6 +105,21 @@ def _goes_on(rollout: Rollout, left: Evidence, now: datetime) -> bool:
             return measured and not overdue(rollout, now - rollout.plan.max_duration)
         case _:
             return False
+
+
+def _ask(rollout: Rollout, left: dict[str, tuple[Verdict, ...]]) -> list[RolloutEvent]:
+    """A person's yes makes the best measured the winner, in the place of the evidence."""
+    asked = rollout.asked if rollout.asked in left else ""
+    if rollout.phase is Phase.WAITING_APPROVAL:
+        if asked:
+            return []
+    elif asked and WINNER in rollout.approved:
+        reason = f"approved although {undecided(rollout)}: {why(left[asked])}"
+        return [Promoted(rollout.id, asked, rollout.approver, reason, left[asked])]
+    best = min(left, key=lambda v: _measured(left[v]))
+    if math.isinf(_measured(left[best])):
+        return []  # nobody was measured: there is nobody to name
+    return [ApprovalAsked(rollout.id, WINNER, left[best], best)]
 
 
 def _retire(
@@ -143,6 +161,12 @@ def _harm(verdicts: tuple[Verdict, ...]) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
+def _measured(verdicts: tuple[Verdict, ...]) -> float:
+    """A challenger's harm in quality; infinite where nothing was measured."""
+    found = next((v.figure for v in verdicts if v.check == "quality"), None)
+    return math.inf if found is None or math.isnan(found) else found
+
+
 def _begin(
     rollout: Rollout, left: dict[str, tuple[Verdict, ...]], now: datetime
 ) -> list[RolloutEvent]:
@@ -153,15 +177,11 @@ def _begin(
 
 
 def _win(rollout: Rollout, better: dict[str, tuple[Verdict, ...]]) -> list[RolloutEvent]:
-    def figure(version: str) -> float:
-        found = next(v.figure for v in better[version] if v.check == "quality")
-        return math.inf if found is None else found
-
-    winner = min(better, key=figure)
+    winner = min(better, key=lambda v: _measured(better[v]))
     if WINNER in rollout.plan.approve and WINNER not in rollout.approved:
         if rollout.phase is Phase.WAITING_APPROVAL:
             return []
-        return [ApprovalAsked(rollout.id, WINNER, better[winner])]
+        return [ApprovalAsked(rollout.id, WINNER, better[winner], winner)]
     quality = next(v.sentence for v in better[winner] if v.check == "quality")
     reason = f"the winner of {len(rollout.trials)}: {quality}"
     return [Promoted(rollout.id, winner, "policy", reason, better[winner])]

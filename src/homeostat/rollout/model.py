@@ -89,11 +89,13 @@ class Resumed(Event, frozen=True, tag="rollout.resumed"):
 
 
 class ApprovalAsked(Event, frozen=True, tag="rollout.approval_asked"):
-    """percent: the step that waits for a person's yes."""
+    """percent: the step that waits for a person's yes. candidate: who would win by it, in an
+    experiment."""
 
     rollout: str
     percent: float
     verdicts: tuple[Verdict, ...] = ()
+    candidate: str = ""
 
 
 class Approved(Event, frozen=True, tag="rollout.approved"):
@@ -157,6 +159,7 @@ class Rollout(msgspec.Struct, frozen=True):
     verdicts: the last that were recorded. approved: the steps (percent) a person said yes to.
     resumes_to, paused_at: for a paused rollout. reason, by, ended: for one that is over.
     trials: the challengers of an experiment; percent is then what each of them has.
+    asked: the one of them that a person was asked about last. approver: who said yes last.
     """
 
     id: str
@@ -177,6 +180,8 @@ class Rollout(msgspec.Struct, frozen=True):
     by: str = "policy"
     ended: datetime | None = None
     trials: tuple[Trial, ...] = ()
+    asked: str = ""
+    approver: str = ""
 
     @property
     def live(self) -> bool:
@@ -252,12 +257,16 @@ def evolve(state: Rollout | None, event: RolloutEvent, at: datetime) -> Rollout 
             return _resume(state, at)
         case ApprovalAsked():
             return replace(
-                state, phase=Phase.WAITING_APPROVAL, verdicts=event.verdicts or state.verdicts
+                state,
+                phase=Phase.WAITING_APPROVAL,
+                verdicts=event.verdicts or state.verdicts,
+                asked=event.candidate,
             )
         case Approved():
             back = Phase.SHADOW if state.step < 0 else Phase.STEP
             phase = back if state.phase is Phase.WAITING_APPROVAL else state.phase
-            return replace(state, phase=phase, approved=(*state.approved, event.percent))
+            approved = (*state.approved, event.percent)
+            return replace(state, phase=phase, approved=approved, approver=event.by)
         case Promoted() | RolledBack():
             promoted = isinstance(event, Promoted)
             return replace(

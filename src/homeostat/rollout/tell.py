@@ -30,7 +30,8 @@ def sentence(event: RolloutEvent) -> str:
         case model.Resumed():
             return f"{event.rollout} resumed by {event.by}"
         case model.ApprovalAsked():
-            return f"{event.rollout} waits for a person's yes to {event.percent:g} %"
+            whom = f"version {event.candidate} at " if event.candidate else ""
+            return f"{event.rollout} waits for a person's yes to {whom}{event.percent:g} %"
         case model.Approved():
             return f"{event.rollout}: {event.percent:g} % approved by {event.by}"
         case model.Promoted():

@@ -104,8 +104,9 @@ def held_by(rollout: Rollout, now: datetime) -> str:
         case _ if freeze is not None:
             return f"nothing advances until {freeze[0]:%F %R} UTC ({freeze[1].why or 'a freeze'})"
         case Phase.WAITING_APPROVAL:
+            whom = f"version {rollout.asked} at " if rollout.asked else ""
             percent = WINNER if rollout.trials else rollout.next_percent or 100
-            return f"a person has to approve {percent:g} %"
+            return f"a person has to approve {whom}{percent:g} %"
         case Phase.SHADOW if rollout.plan.strategy == "dark":
             return "it stays in the dark until a person promotes or aborts it"
         case _ if not baked(rollout, now):
