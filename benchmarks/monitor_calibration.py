@@ -23,8 +23,9 @@ from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.alerts.change import change_point
 from homeostat.monitoring.alerts.triage import triage
+from homeostat.monitoring.calibration.history import History, Setting
 from homeostat.monitoring.calibration.levels import nominal
-from homeostat.monitoring.calibration.replay import History, Setting, rate_of, rates, solve
+from homeostat.monitoring.calibration.measure import rate_of, rates, solve
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.betting import wager, weigh
 from homeostat.monitoring.drift.dependence import in_order

@@ -26,7 +26,7 @@ from homeostat.monitoring.model import (
     WindowObserved,
     evolve,
 )
-from homeostat.monitoring.quality.live import judge, live_quality
+from homeostat.monitoring.quality.live import judge
 from homeostat.monitoring.quality.model import Harm
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference, observe, windows_due
@@ -165,21 +165,19 @@ def test_quality_fails_only_when_the_whole_interval_is_below_the_floor() -> None
     label = (random.random(4000) < score).astype(float)
     # the true figure is 5/6
     for floor, outcome in ((0.9, Outcome.FAIL), (0.7, Outcome.PASS)):
-        found = live_quality(label, score, Quality("auc", min=floor), threshold=0.5)
+        found, _ = judge(label, score, Quality("auc", min=floor), threshold=0.5)
         assert found.outcome is outcome
-    few = live_quality(
-        label[:200], score[:200], Quality("auc", min=0.92), threshold=0.5, alpha=1e-4
-    )
+    few, _ = judge(label[:200], score[:200], Quality("auc", min=0.92), threshold=0.5, alpha=1e-4)
     assert few.outcome is Outcome.INCONCLUSIVE
-    worse = live_quality(label, score, Quality("log_loss", max=0.2), threshold=0.5)
+    worse, _ = judge(label, score, Quality("log_loss", max=0.2), threshold=0.5)
     assert worse.failed
 
 
 def test_too_few_labels_say_how_many() -> None:
-    found = live_quality(np.ones(7), np.ones(7), Quality("auc", min=0.7), threshold=0.5)
+    found, _ = judge(np.ones(7), np.ones(7), Quality("auc", min=0.7), threshold=0.5)
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "7 final labels" in found.sentence
-    one = live_quality(np.zeros(700), np.ones(700), Quality("auc", min=0.7), threshold=0.5)
+    one, _ = judge(np.zeros(700), np.ones(700), Quality("auc", min=0.7), threshold=0.5)
     assert one.outcome is Outcome.INCONCLUSIVE
 
 

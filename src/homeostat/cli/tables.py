@@ -74,31 +74,33 @@ def drift(
     """Compare any two tables; exit code 1 when they differ. Needs no project."""
     from homeostat.cli import render
     from homeostat.cli.files import there, write_text
-    from homeostat.monitoring.report.report import examine, html, markdown
+    from homeostat.monitoring.drift.source import opened
+    from homeostat.monitoring.report.page import html
+    from homeostat.monitoring.report.report import drift, markdown
 
     for path in (baseline, current):
         there(path)
-    found = examine(
-        baseline,
-        current,
-        spec=_spec(tests, min_effect),
-        alpha=alpha,
-        columns=_words(columns) or None,
-        joint=joint,
-        by=_words(by),
-        prediction=prediction,
-        label=label,
-        draw=report is not None,
-    )
-    if report is not None:
-        write_text(report, html(found.report, found.before, found.after))
+    with opened(baseline) as before, opened(current) as now:
+        found = drift(
+            before,
+            now,
+            spec=_spec(tests, min_effect),
+            alpha=alpha,
+            columns=_words(columns) or None,
+            joint=joint,
+            by=_words(by),
+            prediction=prediction,
+            label=label,
+        )
+        if report is not None:
+            write_text(report, html(found, before, now))
     if json or form is Format.JSON:
-        document(found.report)
+        document(found)
     elif form is Format.MD:
-        say(markdown(found.report).rstrip())
+        say(markdown(found).rstrip())
     else:
-        say(render.drift(found.report, report))
-    if not found.report.verdict.passed:
+        say(render.drift(found, report))
+    if not found.verdict.passed:
         raise typer.Exit(1)
 
 

@@ -17,10 +17,11 @@ from homeostat.core.errors import BadInput, Refused
 from homeostat.core.names import Arm
 from homeostat.core.servable import Field
 from homeostat.core.version import Version
-from homeostat.monitoring.calibration import replay as calibration
+from homeostat.monitoring.calibration import measure
 from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.calibration.history import History, Setting, from_reference
 from homeostat.monitoring.calibration.levels import Levels
-from homeostat.monitoring.calibration.replay import History, Setting
+from homeostat.monitoring.calibration.shifts import standard_shifts
 from homeostat.monitoring.profiles.traffic import SCORE
 from homeostat.monitoring.window import LABEL, Reference
 
@@ -85,11 +86,11 @@ def calibrate(
     known = state.monitor.certificate_of(version.version)
     levels = known.levels if known is not None else Levels()
     if solve:
-        levels, rates = calibration.solve(history, setting, months, seed, progress)
+        levels, rates = measure.solve(history, setting, months, seed, progress)
     else:
-        rates = calibration.rates(history, setting, months, random, levels, progress)
-    shifts = calibration.standard_shifts(setting)
-    delays = calibration.delays(history, setting, shifts, episodes, random, levels, progress)
+        rates = measure.rates(history, setting, months, random, levels, progress)
+    shifts = standard_shifts(setting)
+    delays = measure.delays(history, setting, shifts, episodes, random, levels, progress)
     found = Calibrated(
         version.version,
         history.source,
@@ -119,7 +120,7 @@ def _history(
     quiet = _quiet(state, version.version)
     if on == "reference" or (on == "auto" and len(quiet) < WINDOWS):
         sliced = bool(platform.project.monitoring.drift.by)
-        return calibration.from_reference(table, fields, version.version, sliced=sliced), 0
+        return from_reference(table, fields, version.version, sliced=sliced), 0
     if not quiet:
         raise BadInput(
             f"no quiet window of version {version.version} has been recorded",

@@ -14,23 +14,11 @@ from homeostat.core.errors import BadInput
 from homeostat.core.events import Recorded, decode, encode
 from homeostat.monitoring.alerts.decide import decide
 from homeostat.monitoring.calibration.certificate import Calibrated
+from homeostat.monitoring.calibration.history import START, History, Rows, Setting, from_reference
 from homeostat.monitoring.calibration.levels import Levels, nominal
-from homeostat.monitoring.calibration.replay import (
-    START,
-    History,
-    Replay,
-    Rows,
-    Setting,
-    Shift,
-    delays,
-    emptied,
-    from_reference,
-    moved,
-    rate_of,
-    rates,
-    solve,
-    standard_shifts,
-)
+from homeostat.monitoring.calibration.measure import delays, rate_of, rates, solve
+from homeostat.monitoring.calibration.replay import Replay
+from homeostat.monitoring.calibration.shifts import Shift, emptied, moved, standard_shifts
 from homeostat.monitoring.model import UNION, AlertRaised, MonitorState, evolve
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference, observe, quality_since

@@ -23,7 +23,9 @@ from homeostat.core.ports import PredictionLog
 from homeostat.core.records import PREDICTIONS, inputs_of
 from homeostat.core.servable import Field
 from homeostat.core.verdict import Verdict
-from homeostat.monitoring.calibration.replay import Replay, Setting, from_reference, rates
+from homeostat.monitoring.calibration.history import Setting, from_reference
+from homeostat.monitoring.calibration.measure import rates
+from homeostat.monitoring.calibration.replay import Replay
 from homeostat.monitoring.drift.column import look as look_at
 from homeostat.monitoring.model import WindowObserved
 from homeostat.monitoring.profiles.profile import look

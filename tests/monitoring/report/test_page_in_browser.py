@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from homeostat.monitoring.report.report import examine, html
+from homeostat.monitoring.report.page import html
+from homeostat.monitoring.report.report import drift
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -52,12 +53,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
         )
 
-    found = examine(
-        table(2_000, 0), table(1_500, 1), by=["country"], prediction="score", label="fraud",
-        draw=True,
-    )  # fmt: skip
+    before, after = table(2_000, 0), table(1_500, 1)
+    found = drift(before, after, by=["country"], prediction="score", label="fraud")
     path = tmp_path_factory.mktemp("page") / "out.html"
-    path.write_text(html(found.report, found.before, found.after), encoding="utf-8")
+    path.write_text(html(found, before, after), encoding="utf-8")
     return path
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from homeostat.core.errors import BadInput, NotFound
 from homeostat.monitoring.drift.compare import DriftReport
-from homeostat.monitoring.report.report import drift, html, text
+from homeostat.monitoring.report.page import html
+from homeostat.monitoring.report.report import drift, text
 
 NASTY = "</style><script>alert('1')</script>&\"x\""
 

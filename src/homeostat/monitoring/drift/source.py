@@ -18,6 +18,8 @@ PIECE = 2_000_000
 """Rows of one column that are in memory together."""
 PARQUET = (".parquet", ".pq")
 SCANNED = (".csv", ".csv.gz", ".tsv", ".jsonl", ".ndjson", ".arrow", ".feather", ".ipc")
+DRAWN = 20_000
+"""Rows that a sample has where more would take longer and say no more."""
 ENDINGS = (*PARQUET, *SCANNED, ".json")
 _WANTED = "a Polars, pandas or Arrow table, or the path of a Parquet or CSV file"
 
@@ -105,10 +107,14 @@ class Where:
 
 @contextmanager
 def opened(source: Any) -> Iterator[Source]:
-    """A source from what people have: a table, or the path of a file (or a glob of Parquet files).
+    """A source from what people have: a table, or the path of a file (or a glob of Parquet files);
+    what is a source already stays open.
 
     Text files are turned into Parquet once, beside other temporary files, as a stream: their size
     is bounded by the disk and not by the memory. Raises BadInput, NotFound."""
+    if isinstance(source, Frame | Pandas | Parquet | Where):
+        yield source
+        return
     if not isinstance(source, str | Path):
         yield _frame(source)
         return

@@ -20,37 +20,6 @@ RELATIVE_TOLERANCE = 0.05
 """A shown loss above this share of the baseline's value is harm where no tolerance is declared."""
 
 
-def live_quality(
-    label: ArrayLike,
-    score: ArrayLike,
-    spec: Quality,
-    *,
-    threshold: float,
-    k: int = 100,
-    baseline: Estimate | float | None = None,
-    alpha: float = 0.05,
-    propensity: ArrayLike | None = None,
-) -> Verdict:
-    """label: final ones, 0/1, or NaN where the outcome is not known, shape (n,). score: (n,).
-    threshold: a score from it on is an alert. alpha: one minus the confidence of the interval.
-    propensity: with which probability the outcome could become known, (n,); 1 if unset.
-
-    FAIL only when the whole interval is beyond `min` or `max`, or shows a loss above the declared
-    tolerance; PASS when the figure itself is on the right side; INCONCLUSIVE between, and with
-    too few labels. Where outcomes are not known the figure is doubly robust (`corrected`), and
-    INCONCLUSIVE where it cannot be. Assumes independent rows."""
-    return judge(
-        label,
-        score,
-        spec,
-        threshold=threshold,
-        k=k,
-        baseline=baseline,
-        alpha=alpha,
-        propensity=propensity,
-    )[0]
-
-
 def judge(
     label: ArrayLike,
     score: ArrayLike,
@@ -62,7 +31,15 @@ def judge(
     alpha: float = 0.05,
     propensity: ArrayLike | None = None,
 ) -> tuple[Verdict, Harm | None]:
-    """As `live_quality`, with what was lost against the baseline (None where not measured)."""
+    """label: final ones, 0/1, or NaN where the outcome is not known, shape (n,). score: (n,).
+    threshold: a score from it on is an alert. alpha: one minus the confidence of the interval.
+    propensity: with which probability the outcome could become known, (n,); 1 if unset.
+
+    FAIL only when the whole interval is beyond `min` or `max`, or shows a loss above the declared
+    tolerance; PASS when the figure itself is on the right side; INCONCLUSIVE between, and with
+    too few labels. Where outcomes are not known the figure is doubly robust (`corrected`), and
+    INCONCLUSIVE where it cannot be. Assumes independent rows. -> the verdict, and what was lost
+    against the baseline (None where it was not measured)."""
     labels, scores = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
     chance = np.ones(labels.size) if propensity is None else np.asarray(propensity, np.float64)
     known = ~np.isnan(labels)

@@ -1,7 +1,4 @@
-"""The charts of the drift report: Altair specifications, drawn to SVG without a browser.
-
-Colours that must follow the page (text, axes) are drawn in `INK` and replaced by `currentColor`.
-"""
+"""The charts of the drift report: Altair specifications, drawn to SVG without a browser."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from homeostat.core.drawing import INK, inked, settings
 from homeostat.monitoring.drift.compare import DriftReport
 from homeostat.monitoring.drift.distances import Floats
 from homeostat.monitoring.drift.views import kind_of
 
-INK = "#010203"
 BEFORE, AFTER, QUIET = "#3b82c4", "#e07b39", "#8a94a3"
 BARS = 40
 CATEGORIES = 12
@@ -181,14 +178,6 @@ def svg(chart: Any) -> str:
     """An SVG element that scales to its place and takes its ink from the page."""
     import vl_convert
 
-    axis = {"labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK}
-    config = {
-        "background": "transparent",
-        # browsers draw text a little wider than it was measured here
-        "padding": {"left": 16, "right": 8, "top": 6, "bottom": 4},
-        "view": {"stroke": None},
-        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.12, "titleFontWeight": "normal"},
-        "font": "system-ui, sans-serif",
-    }
-    text = vl_convert.vegalite_to_svg({**chart.to_dict(), "config": config})
-    return str(text).replace(INK, "currentColor")
+    # browsers draw text a little wider than it was measured here
+    config = settings(left=16, right=8, grid=0.12, titleFontWeight="normal")
+    return inked(vl_convert.vegalite_to_svg({**chart.to_dict(), "config": config}))

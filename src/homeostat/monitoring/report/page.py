@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 import polars as pl
 
 from homeostat.core.verdict import Outcome
 from homeostat.monitoring.drift.column import ColumnDrift
 from homeostat.monitoring.drift.compare import DriftReport, SchemaChange
+from homeostat.monitoring.drift.source import DRAWN, Source, opened, sample
 from homeostat.monitoring.drift.views import LENGTH_OF
 
 CARDS = 9
@@ -16,19 +18,17 @@ _WORDS = {Outcome.FAIL: "moved", Outcome.PASS: "no drift shown", Outcome.INCONCL
 _TONES = {Outcome.FAIL: "bad", Outcome.PASS: "good"}
 
 
-def html(report: DriftReport, baseline: pl.DataFrame, current: pl.DataFrame) -> str:
-    """The page. baseline, current: the tables that were compared, or samples of them, for the
-    charts."""
+def html(report: DriftReport, baseline: Any, current: Any) -> str:
+    """The page. baseline, current: what was compared, as for `drift`; samples of it are drawn."""
     from homeostat.monitoring.report import charts
 
     ranked = charts.ranked(report)
-    # a chart of a million rows looks like one of twenty thousand
-    tables = [t.sample(min(t.height, 20_000), seed=0) for t in (baseline, current)]
     cards = []
-    for c in (report.drifted or report.ranked())[:CARDS]:
-        before, after = (_values(table, c.column) for table in tables)
-        if before is not None and after is not None:
-            cards.append(_card(c, charts.overlaid(before, after)))
+    with opened(baseline) as first, opened(current) as second:
+        for c in (report.drifted or report.ranked())[:CARDS]:
+            before, after = (_values(source, c.column) for source in (first, second))
+            if before is not None and after is not None:
+                cards.append(_card(c, charts.overlaid(before, after)))
     body = [
         f'<header class="{_TONES.get(report.verdict.outcome, "open")}">'
         f"<h1>{_headline(report)}</h1><p>{escape(_lead(report))}</p></header>",
@@ -54,13 +54,14 @@ def html(report: DriftReport, baseline: pl.DataFrame, current: pl.DataFrame) -> 
     )
 
 
-def _values(table: pl.DataFrame, name: str) -> pl.Series | None:
+def _values(source: Source, name: str) -> pl.Series | None:
     """What is drawn of a column that was compared."""
-    if name in table.columns:
-        return table.get_column(name)
+    if name in source.schema:
+        return sample(source, [name], DRAWN, 0).to_series()
     text = name.removeprefix(LENGTH_OF)
-    if text != name and text in table.columns:
-        return table.get_column(text).cast(pl.String).str.len_chars().alias(name)
+    if text != name and text in source.schema:
+        texts = sample(source, [text], DRAWN, 0).to_series()
+        return texts.cast(pl.String).str.len_chars().alias(name)
     return None
 
 

@@ -20,24 +20,13 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.drift.attribution import Attribution, attribute
 from homeostat.monitoring.drift.compare import DriftReport, SliceDrift, compare
 from homeostat.monitoring.drift.joint import ROWS, JointDrift, joint_drift
-from homeostat.monitoring.drift.source import Source, Where, opened, sample
-from homeostat.monitoring.report.page import html as html
+from homeostat.monitoring.drift.source import DRAWN, Source, Where, opened, sample
 from homeostat.monitoring.spec import Drift
 
 JOINT = 0.2
 """The part of alpha that the columns taken together may spend."""
-DRAWN = 20_000
-"""Rows of each table that charts and attributions are made of."""
 MIN_SLICE = 100
 MOST_SLICES = 20
-
-
-class Examined(msgspec.Struct, frozen=True):
-    """A report, and a sample of each table for its charts."""
-
-    report: DriftReport
-    before: pl.DataFrame
-    after: pl.DataFrame
 
 
 def drift(
@@ -53,40 +42,13 @@ def drift(
     label: str | None = None,
 ) -> DriftReport:
     """Compare two tables: Polars, pandas or Arrow, or paths of Parquet, CSV, JSON or Arrow files
-    of any size (text files need as much room in the folder for temporary files).
+    of any size (text files need as much room in the folder for temporary files), or a `Source`.
 
     alpha: the chance of calling anything drifted although nothing moved by more than
     `spec.min_effect`. columns: which to compare; all of the baseline if unset. joint: also look at
     the columns together. by: columns whose values' rows are compared by themselves too.
     prediction, label: with both, what the movement cost is estimated. Raises BadInput for what is
     no table, an empty one, or a column that is not there; NotFound."""
-    return examine(
-        baseline,
-        current,
-        spec=spec,
-        alpha=alpha,
-        columns=columns,
-        joint=joint,
-        by=by,
-        prediction=prediction,
-        label=label,
-    ).report
-
-
-def examine(
-    baseline: Any,
-    current: Any,
-    *,
-    spec: Drift | None = None,
-    alpha: float = 0.05,
-    columns: Sequence[str] | None = None,
-    joint: bool = True,
-    by: Sequence[str] = (),
-    prediction: str | None = None,
-    label: str | None = None,
-    draw: bool = False,
-) -> Examined:
-    """As `drift`; draw: also keep a sample of both tables, for a page."""
     declared = spec or Drift()
     with opened(baseline) as before, opened(current) as now:
         for name in (*by, *(n for n in (prediction, label) if n)):
@@ -96,18 +58,18 @@ def examine(
         share = level / (1 + len(slices))
         found = compare(before, now, declared, alpha=share, columns=columns)
         told = tuple(_slice(n, a, b, declared, share, columns) for n, a, b in slices)
-        common = list(dict.fromkeys(c for c in before.schema if c in now.schema))
-        compared = [c for c in dict.fromkeys(c.column for c in found.columns) if c in common]
-        both = joint or draw or (prediction and label)
-        first, second = (
-            sample(s, common if both else [], DRAWN, seed) for seed, s in enumerate((before, now))
-        )
-    inputs = [c for c in compared if c not in (prediction, label)]
+        common = [c for c in before.schema if c in now.schema]
+        compared = dict.fromkeys(c.column for c in found.columns if c.column in common)
+        inputs = [c for c in compared if c not in (prediction, label)]
+        wanted = inputs if joint else []
+        if prediction and label:
+            wanted = [*inputs, prediction, label]
+        first, second = (sample(s, wanted, DRAWN, seed) for seed, s in enumerate((before, now)))
     together = _joint(first, second, inputs, declared, alpha * JOINT) if joint else None
     harm: Attribution | None = None
     if prediction and label:
         harm = attribute(first, second, inputs, prediction, label)
-    whole = msgspec.structs.replace(
+    return msgspec.structs.replace(
         found,
         alpha=alpha,
         joint=together,
@@ -115,7 +77,6 @@ def examine(
         slices=told,
         verdict=_verdict(found.verdict, together, told),
     )
-    return Examined(whole, first, second)
 
 
 def _check(name: str, *sources: Source) -> None:

@@ -1,7 +1,4 @@
-"""The figures of a dossier over time, drawn to SVG without a browser.
-
-Colours that must follow the page (text, axes) are drawn in `INK` and replaced by `currentColor`.
-"""
+"""The figures of a dossier over time, drawn to SVG without a browser."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from homeostat.core.drawing import INK, inked, settings
 from homeostat.rollout.dossier.model import Dossier, Guard, Point
 
-INK = "#010203"
 HARM, LIMIT, SHARE = "#3b82c4", "#d05a3c", "#7a8aa0"
 WIDTH, HEIGHT, MARGIN = 560, 150, 46
 SETTLED = 0.4
@@ -127,13 +124,5 @@ def svg(chart: Any) -> str:
     """An SVG element that scales to its place and takes its ink from the page."""
     import vl_convert
 
-    axis = {"labelColor": INK, "titleColor": INK, "domainColor": INK, "tickColor": INK}
-    config = {
-        "background": "transparent",
-        "padding": {"left": 4, "right": 14, "top": 6, "bottom": 4},
-        "view": {"stroke": None},
-        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.1, "labelFontSize": 11},
-        "font": "system-ui, sans-serif",
-    }
-    text = vl_convert.vegalite_to_svg({**chart.to_dict(), "config": config})
-    return str(text).replace(INK, "currentColor")
+    config = settings(left=4, right=14, grid=0.1, labelFontSize=11)
+    return inked(vl_convert.vegalite_to_svg({**chart.to_dict(), "config": config}))
