@@ -12,6 +12,7 @@ from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavaila
 from homeostat.core.servable import REFERENCE, Manifest, file_digest
 from homeostat.training import export, fit
 from homeostat.training.onnx import rounded_down
+from homeostat.training.score import score_servable
 
 FEATURES = ("amount", "count", "distance")
 
@@ -157,7 +158,7 @@ def test_the_exported_model_answers_as_the_original(fn, table, tmp_path) -> None
     assert Manifest.read(folder) == manifest
     assert manifest.inputs == FEATURES
     assert manifest.digest == file_digest(folder / manifest.file)
-    served = export.score_servable(folder, table[900:])
+    served = score_servable(folder, table[900:])
     assert np.abs(served - fit.score(model, test.X)).max() < 1e-4
     assert sorted(p.name for p in folder.iterdir()) == [
         "background.json",
@@ -262,15 +263,15 @@ def test_a_changed_model_file_is_damaged_and_a_missing_one_not_found(table, tmp_
     with (tmp_path / "s" / "model.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(Damaged):
-        export.score_servable(tmp_path / "s", table)
+        score_servable(tmp_path / "s", table)
     with pytest.raises(NotFound):
-        export.score_servable(tmp_path / "none", table)
+        score_servable(tmp_path / "none", table)
 
 
 def test_a_table_without_the_models_features_is_bad_input(table, tmp_path) -> None:
     make(logistic, table, tmp_path / "s")
     with pytest.raises(BadInput, match="'distance'"):
-        export.score_servable(tmp_path / "s", table.drop("distance"))
+        score_servable(tmp_path / "s", table.drop("distance"))
 
 
 @given(
@@ -306,7 +307,7 @@ def test_boosted_trees_agree_on_features_that_lie_on_their_thresholds(fn, tmp_pa
 @pytest.mark.parametrize("room", [100, 2000])
 def test_a_full_disk_is_unavailable_and_leaves_what_was_there(table, tmp_path, room: int) -> None:
     make(logistic, table, tmp_path / "s")
-    before = export.score_servable(tmp_path / "s", table)
+    before = score_servable(tmp_path / "s", table)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # the model fits into 2000 bytes
     try:
@@ -314,7 +315,7 @@ def test_a_full_disk_is_unavailable_and_leaves_what_was_there(table, tmp_path, r
             make(logistic, table, tmp_path / "s")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert np.array_equal(export.score_servable(tmp_path / "s", table), before)
+    assert np.array_equal(score_servable(tmp_path / "s", table), before)
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
@@ -349,10 +350,10 @@ def test_a_model_of_numbers_and_text_is_exported_with_its_columns(tmp_path):
     kept = pl.read_parquet(folder / REFERENCE)
     assert kept["country"].to_list() == countries.tolist()
     # what monitors compare with are the scores that are served
-    assert kept["score"].to_list() == export.score_servable(folder, table).tolist()
+    assert kept["score"].to_list() == score_servable(folder, table).tolist()
     unseen = pl.DataFrame({"country": ["FR", "XX", None], "amount": [0.0, 0.0, 0.0]})
-    scores = export.score_servable(folder, unseen)
+    scores = score_servable(folder, unseen)
     assert scores == pytest.approx(fit.score(model, fit.inputs_of(unseen, manifest.inputs)))
     assert scores[0] > scores[1]
     coded = unseen.with_columns(country=pl.Series([978, 840, None]))
-    assert export.score_servable(folder, coded)[0] == scores[1]
+    assert score_servable(folder, coded)[0] == scores[1]

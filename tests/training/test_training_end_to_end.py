@@ -14,6 +14,7 @@ from homeostat.core.servable import REFERENCE
 from homeostat.core.version import NewVersion, Version
 from homeostat.registry.lineage import lineage
 from homeostat.training import environment, evaluate, export, fit, gates
+from homeostat.training.score import score_servable
 from homeostat.training.spec import AgainstChampion, Bias, Bound, GatesSpec, Split, TrainingSpec
 from homeostat.training.split import split
 
@@ -45,10 +46,10 @@ def one_run(
     manifest = export.export(
         model, FEATURES, test.X, folder, name="m", threshold=0.5, reference=reference
     )
-    candidate = export.score_servable(folder, parts.test)
+    candidate = score_servable(folder, parts.test)
     groups = {"segment": parts.test["segment"]}
     measured = evaluate.evaluate(parts.test["label"], candidate, SPEC, groups)
-    against = export.score_servable(Path(champion.path), parts.test) if champion else None
+    against = score_servable(Path(champion.path), parts.test) if champion else None
     verdict = gates.decide(
         GATES, measured, label=parts.test["label"], candidate=candidate, champion=against
     )
@@ -84,7 +85,7 @@ def test_two_runs_make_two_versions_that_agree_and_know_of_each_other(table, tmp
     )
     assert second.digest == first.digest  # equal data, code and seed: the same bytes
     reference = pl.read_parquet(Path(second.path) / REFERENCE)
-    served = export.score_servable(Path(second.path), reference)
+    served = score_servable(Path(second.path), reference)
     assert np.abs(served - reference["score"].to_numpy()).max() < 1e-4
     tree = lineage("2", registry.versions("m"))
     assert tree.parent.version == "1"

@@ -26,6 +26,7 @@ from homeostat.data import files, ingest, labels, snapshots, transform, validate
 from homeostat.data.features import feature_names
 from homeostat.definition import code_digest, definition_digest, load_function
 from homeostat.training import environment, evaluate, export, fit, gates
+from homeostat.training.score import score_servable
 from homeostat.training.split import Parts, split
 
 Progress = Callable[[str], None]
@@ -168,11 +169,11 @@ class Work:
         candidate_folder = self.platform.home / self.output(Stage.TRAIN, "folder")
         groups = {s: test[s] for s in self.segments()}
         label = test[self.spec.label.column]
-        candidate = export.score_servable(candidate_folder, test)
+        candidate = score_servable(candidate_folder, test)
         measured = evaluate.evaluate(label, candidate, project.training, groups)
         against = None
         if champion is not None and project.gates.against_champion is not None:
-            against = export.score_servable(Path(champion.path), test)
+            against = score_servable(Path(champion.path), test)
         verdict = gates.decide(
             project.gates,
             measured,
@@ -238,8 +239,8 @@ class Work:
         rows = rows.drop_nulls(label)
         before = None
         if champion is not None:
-            before = export.score_servable(Path(champion.path), rows)
-        return gates.Anchored(rows[label], export.score_servable(folder, rows), before)
+            before = score_servable(Path(champion.path), rows)
+        return gates.Anchored(rows[label], score_servable(folder, rows), before)
 
     # -- shared between stages ---------------------------------------------------------------
 

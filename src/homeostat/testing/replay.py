@@ -33,7 +33,7 @@ from homeostat.core.errors import BadInput, Refused
 from homeostat.core.records import LABELS
 from homeostat.core.route import Servable
 from homeostat.definition import Project, load
-from homeostat.training.export import score_servable
+from homeostat.training.score import score_servable
 
 
 class Replay:

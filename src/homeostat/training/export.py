@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
+from homeostat.core.errors import BadInput, Refused, Unavailable
 from homeostat.core.records import input_type
 from homeostat.core.servable import REFERENCE, Field, Manifest, file_digest, write_background
-from homeostat.training.fit import FittedModel, Inputs, fields_of, inputs_of, positive, score
+from homeostat.training.fit import FittedModel, Inputs, fields_of, inputs_of, score
 from homeostat.training.onnx import convert
+from homeostat.training.score import run
 
 MODEL = "model.onnx"
 TOLERANCE = 1e-4
@@ -27,7 +27,6 @@ TOLERANCE = 1e-4
 
 REFERENCE_ROWS = 50_000
 BACKGROUND_ROWS = 100
-_BATCH = 50_000
 
 
 def export(
@@ -118,53 +117,11 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else f"{value:.9g}"
 
 
-def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
-    """Scores (n,) that the servable in `folder` gives to the rows of `frame`.
-
-    `frame` has a column for each of the manifest's inputs. Raises NotFound, Damaged
-    (the model is not the one in the manifest), BadInput.
-    """
-    try:
-        manifest = Manifest.read(folder)
-    except FileNotFoundError as error:
-        raise NotFound("there is no servable here", path=str(folder)) from error
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"servable.json cannot be read: {error}", path=str(folder)) from error
-    path = folder / manifest.file
-    if not path.exists() or file_digest(path) != manifest.digest:
-        raise Damaged(
-            "the model file is not the one that was exported",
-            path=str(path),
-            expected=manifest.digest,
-            found=file_digest(path) if path.exists() else "no file",
-            remedy="register the model again from its run",
-        )
-    # a file may have codes of digits as numbers
-    texts = [f.name for f in manifest.fields if f.datatype == "BYTES" and f.name in frame.columns]
-    frame = frame.with_columns(pl.col(texts).cast(pl.String))
-    return _run(folder, manifest, inputs_of(frame, manifest.inputs))
-
-
 def _run(folder: Path, manifest: Manifest, X: Inputs) -> NDArray[np.float64]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(
-        str(folder / manifest.file), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-
-    def feeds(rows: Inputs) -> dict[str, NDArray[Any]]:
-        if isinstance(rows, np.ndarray):
-            return {name: rows}
-        return {column: rows[column].to_numpy().reshape(-1, 1) for column in manifest.inputs}
-
-    parts: list[NDArray[Any]] = [
-        positive(np.asarray(session.run([manifest.output], feeds(X[at : at + _BATCH]))[0]))
-        for at in range(0, len(X), _BATCH)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0)
+    """The scores of the exported model."""
+    if isinstance(X, np.ndarray):
+        return run(folder, manifest, X)
+    return run(folder, manifest, {name: X[name].to_numpy() for name in manifest.inputs})
 
 
 def _background(X: Inputs, fields: Sequence[Field], folder: Path) -> None:
