@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -17,7 +17,8 @@ from homeostat.control.record import record
 from homeostat.core.duration import Duration
 from homeostat.core.errors import NotFound, Refused
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout.dossier import Dossier
+from homeostat.rollout.dossier import Dossier, charts
+from homeostat.rollout.dossier.model import Point
 from homeostat.rollout.dossier.render import FORMATS, render
 from homeostat.rollout.dossier.why import plainly, spell, would_change
 from homeostat.rollout.guards.common import Alpha
@@ -312,3 +313,22 @@ def test_a_refusal_that_was_recorded_without_figures_is_told_all_the_same() -> N
     found = dossier.explain(world.platform, "7")
     assert (found.outcome, found.would_change) == ("refused", ("a wider margin",))
     assert "only its sentence was recorded" in render(found, "html")
+
+
+def test_the_last_look_is_at_the_end_itself_so_that_the_record_is_what_is_told() -> None:
+    began = datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    for micros in range(1, 200, 7):  # lengths that no step divides
+        end = began + timedelta(hours=1, microseconds=micros)
+        times = dossier.moments(began, end, 24)
+        assert len(times) == 24
+        assert times[0] > began
+        assert times[-1] == end
+        assert times == sorted(times)
+
+
+def test_a_guards_chart_is_scaled_to_what_was_known_at_the_end() -> None:
+    at = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in range(10)]
+    wide = [Point(t, Outcome.INCONCLUSIVE, 100, 0.02, -0.9, 0.9) for t in at[:-1]]
+    low, high = charts._scale([*wide, Point(at[-1], Outcome.FAIL, 900, 0.03, 0.02, 0.04)], 0.01)
+    assert -0.02 < low < 0
+    assert 0.04 < high < 0.06

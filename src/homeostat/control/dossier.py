@@ -104,13 +104,17 @@ def _answered(log: pl.DataFrame, state: Rollout) -> dict[str, int]:
     return {v: int(counted.get(v, 0)) for v in (state.champion, *state.candidates)}
 
 
+def moments(began: datetime, end: datetime, count: int) -> list[datetime]:
+    """So many evenly spread times after `began`, the last of them exactly `end`: what was recorded
+    then is told instead of what is found anew."""
+    return [began + (end - began) * i / count for i in range(1, count + 1)]
+
+
 def _looks(platform: Platform, state: Rollout, log: pl.DataFrame, end: datetime) -> Iterator[Look]:
     """The guards at times spread over the rollout, from what was known at each."""
     if log.is_empty():
         return
-    step = (end - state.started) / LOOKS
-    for i in range(1, LOOKS + 1):
-        at = state.started + i * step
+    for at in moments(state.started, end, LOOKS):
         then = log.filter(pl.col("time") < at)
         labels = platform.labels.as_known(at, then["id"])
         for version in state.candidates:

@@ -13,6 +13,7 @@ import pytest
 
 from homeostat.core.errors import BadInput, NotFound
 from homeostat.monitoring.drift.compare import DriftReport
+from homeostat.monitoring.report import charts
 from homeostat.monitoring.report.page import html
 from homeostat.monitoring.report.report import drift, text
 
@@ -105,3 +106,9 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
         drift(tmp_path / "none.csv", broken)
     with pytest.raises(BadInput, match="not a table"):
         drift(3, 4)
+
+
+def test_texts_that_begin_alike_are_bars_of_their_own() -> None:
+    names = charts._distinct(["a" * 30, "b", "a" * 40])
+    assert len(set(names.values())) == 3
+    assert list(names) == ["a" * 30, "b", "a" * 40]

@@ -14,6 +14,8 @@ from homeostat.monitoring.drift.views import kind_of
 
 BEFORE, AFTER, QUIET = "#3b82c4", "#e07b39", "#8a94a3"
 BARS = 40
+WIDE = 420
+"""Pixels of a chart that has the page to itself; others share it."""
 CATEGORIES = 12
 Spec = dict[str, Any]
 
@@ -52,7 +54,7 @@ def ranked(report: DriftReport, most: int = 15) -> str | None:
         .mark_rule(color=INK, strokeDash=[4, 3])
         .encode(x="limit:Q")
     )
-    return svg((bars + ticks + limit).properties(width=300, height={"step": 22}))
+    return svg((bars + ticks + limit).properties(width=WIDE, height={"step": 22}))
 
 
 def bars(rows: list[tuple[str, float]], title: str) -> str | None:
@@ -69,13 +71,13 @@ def bars(rows: list[tuple[str, float]], title: str) -> str | None:
         .mark_bar(height={"band": 0.7})
         .encode(
             y=alt.Y("column:N", sort=None, title=None, axis=alt.Axis(labelLimit=190)),
-            x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=4)),
+            x=alt.X("value:Q", title=title, axis=alt.Axis(tickCount=4, labelOverlap=True)),
             color=alt.Color(
                 "sign:N", scale=alt.Scale(domain=[True, False], range=[AFTER, BEFORE]), legend=None
             ),
         )
     )
-    return svg(chart.properties(width=300, height={"step": 22}))
+    return svg(chart.properties(width=WIDE, height={"step": 22}))
 
 
 def overlaid(before: pl.Series, after: pl.Series) -> str | None:
@@ -145,22 +147,28 @@ def _bars(before: pl.Series, after: pl.Series) -> str | None:
     for _, level, share in counts:
         totals[level] = totals.get(level, 0.0) + share
     kept = sorted(totals, key=lambda level: (-totals[level], level))[:CATEGORIES]
+    names = _distinct(kept)
     rows = [
-        {"level": _short(level), "share": share, "table": name}
+        {"level": names[level], "share": share, "table": name}
         for name, level, share in counts
-        if level in kept
+        if level in names
     ]
     chart = (
         alt.Chart(pl.DataFrame(rows))
         .mark_bar()
         .encode(
-            y=alt.Y("level:N", sort=[_short(k) for k in kept], title=None),
+            y=alt.Y(
+                "level:N",
+                sort=list(names.values()),
+                title=None,
+                axis=alt.Axis(labelLimit=110),
+            ),
             yOffset="table:N",
             x=alt.X("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4)),
             color=_tables(),
         )
     )
-    return svg(chart.properties(width=260, height={"step": 9}))
+    return svg(chart.properties(width=200, height={"step": 11}))
 
 
 def _tables() -> Any:
@@ -168,6 +176,15 @@ def _tables() -> Any:
 
     scale = alt.Scale(domain=["baseline", "current"], range=[BEFORE, AFTER])
     return alt.Color("table:N", scale=scale, legend=None)
+
+
+def _distinct(levels: list[str]) -> dict[str, str]:
+    """A short name for each; texts that only differ further on are numbered."""
+    names: dict[str, str] = {}
+    for level in levels:
+        short, same = _short(level), sum(_short(other) == _short(level) for other in names)
+        names[level] = f"{short} ({same + 1})" if same else short
+    return names
 
 
 def _short(text: str) -> str:

@@ -34,7 +34,7 @@ def html(report: DriftReport, baseline: Any, current: Any) -> str:
         f"<h1>{_headline(report)}</h1><p>{escape(_lead(report))}</p></header>",
         _tiles(report),
         _changes(report.schema),
-        _section("Most moved", f'<figure class="wide">{ranked}</figure>{_KEY}' if ranked else ""),
+        _section("Most moved", f"<figure>{ranked}</figure>{_KEY}" if ranked else ""),
         _section(
             "How they moved" if report.drifted else "How they compare",
             _LEGEND + f'<div class="cards">{"".join(cards)}</div>' if cards else "",
@@ -100,7 +100,7 @@ def _tiles(report: DriftReport) -> str:
         tiles.append((f"{first.effect:.2f}", f"largest distance ({first.column})", ""))
     if report.joint is not None:
         tone = _TONES.get(report.joint.verdict.outcome, "")
-        tiles.append((f"{report.joint.auc:.2f}", "AUC of telling the tables apart", tone))
+        tiles.append((f"{report.joint.auc:.3f}", "AUC of telling the tables apart", tone))
     if report.harm is not None and all(report.harm.n):
         change = report.harm.after - report.harm.before
         tiles.append((f"{change:+.4f}", f"change of the {report.harm.loss}", ""))
@@ -293,8 +293,8 @@ header.bad{border-color:var(--bad)}header.good{border-color:var(--good)}
 h1{font-size:1.8rem;line-height:1.2;margin:0}header p{margin:.4rem 0 0;color:var(--soft)}
 h2{font-size:1.1rem;margin:2.2rem 0 .7rem}h3{font-size:1rem;margin:0 0 .5rem}
 h1,h2,h3,th,li,p{overflow-wrap:anywhere}
-figure{margin:0}svg{display:block;max-width:100%;height:auto}
-figure.wide svg{width:100%;max-width:640px}article figure svg{width:100%}
+figure{margin:0;overflow-x:auto}svg{display:block;max-width:640px;width:100%;height:auto}
+figure svg{min-width:480px}article figure svg{min-width:0;max-width:none}
 .tiles{display:flex;flex-wrap:wrap;gap:12px;margin:1.4rem 0 0}
 .tile{flex:1 1 150px;background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:12px 16px}.tile b{display:block;font-size:1.5rem;line-height:1.2;

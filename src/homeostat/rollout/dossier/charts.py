@@ -14,7 +14,8 @@ from homeostat.rollout.dossier.model import Dossier, Guard, Point
 HARM, LIMIT, SHARE = "#3b82c4", "#d05a3c", "#7a8aa0"
 WIDTH, HEIGHT, MARGIN = 560, 150, 46
 SETTLED = 0.4
-"""The scale fits the bounds of the last part of the way: the first are too wide to draw."""
+"""The scale fits the figures of the last part of the way, and the bounds at its end: those before
+may be so wide that nothing else would show."""
 
 
 def guard(found: Guard, began: datetime, ended: datetime) -> str | None:
@@ -86,10 +87,11 @@ def _while_live(found: Dossier) -> list[Any]:
 
 def _scale(points: Sequence[Point], threshold: float | None) -> tuple[float, float]:
     late = points[int(len(points) * (1 - SETTLED)) :]
-    ends = [v for p in late for v in (p.low, p.high, p.figure) if v is not None]
-    ends += [v for v in (0.0, threshold) if v is not None]
+    last = points[-1]
+    shown = [*(p.figure for p in late), last.low, last.high, 0.0, threshold]
+    ends = [v for v in shown if v is not None]
     low, high = min(ends), max(ends)
-    room = 0.08 * (high - low) or 1e-6
+    room = 0.15 * (high - low) or 1e-6
     return low - room, high + room
 
 
