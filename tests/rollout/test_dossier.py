@@ -198,6 +198,15 @@ def test_an_experiment_shows_every_challenger() -> None:
     assert {g.version for g in found.guards} == {"2", "3"}
     assert found.of("2")[0].alpha_promote == pytest.approx(0.025)
     assert "The evidence: version 2" in render(found, "html")
+    # what the winner rests on, not what would have kept the other one in
+    assert found.would_change == (
+        "quality of version 3: it is shown to be better than the champion: "
+        "every margin would have passed.",
+    )
+    assert "versions 2, 3 against champion 1" in found.timeline[0].sentence
+    assert "candidate at 33.33 %" in found.timeline[1].sentence
+    shares = charts._shares(found)
+    assert len({row["at"] for row in shares}) == len(shares)
 
 
 def test_lengths_of_time_read_well() -> None:

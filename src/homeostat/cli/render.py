@@ -188,7 +188,7 @@ def _serving(found: Status) -> str:
     serving = found.serving
     if serving.workers == 0:
         return "no worker is running"
-    split = ", ".join(f"version {v} {share:g} %" for v, share in serving.traffic.items())
+    split = ", ".join(f"version {v} {share:.4g} %" for v, share in serving.traffic.items())
     applied = "" if serving.applied else " (not yet applied by every worker)"
     plural = "s" if serving.workers > 1 else ""
     return f"{serving.workers} worker{plural}; {split or 'no version'}{applied}"
@@ -225,7 +225,7 @@ def _rollout(view: RolloutView) -> Iterator[str]:
     each = " each" if len(view.challengers) > 1 else ""
     yield (
         f"rollout     {view.id}: version {tried} against {view.champion}, {phase}, "
-        f"{view.percent:g} %{each} since {when(view.since)}"
+        f"{view.percent:.4g} %{each} since {when(view.since)}"
     )
     yield f"            {view.strategy.replace('_', '/')} {steps or 'in the shadow'}"
     if view.reason:

@@ -130,7 +130,7 @@ def promote(
             found=f"the freeze from {window.start} to {window.to} {window.zone}",
             remedy="wait, or promote --anyway; an abort is always possible",
         )
-    why = reason or f"promoted by {by} at {found.percent:g} %"
+    why = reason or f"promoted by {by} at {found.percent:.4g} %"
     chosen = version or found.candidate
     if chosen not in found.candidates or (found.trials and version is None):
         raise Refused(
@@ -145,7 +145,7 @@ def promote(
 def abort(rollout: Rollout | None, *, by: str, reason: str = "") -> list[RolloutEvent]:
     """Return all traffic to the champion. Possible in every phase but the final ones."""
     found = _live(rollout, "abort")
-    why = reason or f"aborted by {by} at {found.percent:g} %"
+    why = reason or f"aborted by {by} at {found.percent:.4g} %"
     return [RolledBack(found.id, found.candidate, by, why, found.verdicts)]
 
 

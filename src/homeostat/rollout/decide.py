@@ -122,7 +122,7 @@ def undecided(rollout: Rollout) -> str:
 def _forward(rollout: Rollout, verdicts: tuple[Verdict, ...]) -> RolloutEvent:
     percent = rollout.next_percent
     if percent is None:
-        reason = f"every guard passed at {rollout.percent:g} %"
+        reason = f"every guard passed at {rollout.percent:.4g} %"
         return Promoted(rollout.id, rollout.candidate, "policy", reason, verdicts)
     if percent in rollout.plan.approve and percent not in rollout.approved:
         return ApprovalAsked(rollout.id, float(percent), verdicts)

@@ -13,14 +13,15 @@ def sentence(event: RolloutEvent) -> str:
             tried = ", ".join(event.candidates) or event.candidate
             doubt = event.preflight
             told = "" if doubt is None or doubt.passed or not doubt.n else f" ({doubt.sentence})"
+            versions = "versions" if len(event.candidates) > 1 else "version"
             return (
-                f"{event.rollout}: version {tried} against champion {event.champion}, "
+                f"{event.rollout}: {versions} {tried} against champion {event.champion}, "
                 f"by {event.by}{told}"
             )
         case model.Retired():
             return f"{event.rollout}: version {event.candidate} is out: {event.reason}"
         case model.Stepped():
-            return f"{event.rollout}: candidate at {event.percent:g} % ({event.reason})"
+            return f"{event.rollout}: candidate at {event.percent:.4g} % ({event.reason})"
         case model.Judged():
             who = f" (version {event.candidate})" if event.candidate else ""
             return f"{event.rollout} holds{who}: {event.reason}"
@@ -31,9 +32,9 @@ def sentence(event: RolloutEvent) -> str:
             return f"{event.rollout} resumed by {event.by}"
         case model.ApprovalAsked():
             whom = f"version {event.candidate} at " if event.candidate else ""
-            return f"{event.rollout} waits for a person's yes to {whom}{event.percent:g} %"
+            return f"{event.rollout} waits for a person's yes to {whom}{event.percent:.4g} %"
         case model.Approved():
-            return f"{event.rollout}: {event.percent:g} % approved by {event.by}"
+            return f"{event.rollout}: {event.percent:.4g} % approved by {event.by}"
         case model.Promoted():
             return f"{event.rollout}: version {event.candidate} promoted ({event.reason})"
         case model.RolledBack():

@@ -25,6 +25,7 @@ from homeostat.rollout.evidence import Alpha, spent
 from homeostat.rollout.experiment import plan_of_one
 from homeostat.rollout.guards.quality import of_slice, of_whole
 from homeostat.rollout.model import Phase, Rollout
+from homeostat.rollout.sufficiency import ROUTER
 
 
 def build(id: str, inputs: Inputs) -> Dossier:
@@ -156,7 +157,7 @@ def _decision(state: Rollout, moments: Sequence[Moment], inputs: Inputs) -> str:
     if state.live:
         tried = ", ".join(t.version for t in state.active) or state.candidate
         because = held_by(state, inputs.at)
-        return f"Version {tried} holds at {state.percent:g} % because {because}."
+        return f"Version {tried} holds at {state.percent:.4g} % because {because}."
     lasted = spell((state.ended or inputs.at) - began)
     largest = max(m.percent for m in moments if m.kind != "rollout.promoted")
     reason = plainly(state.reason, state.verdicts, state.champion)
@@ -169,8 +170,8 @@ def _decision(state: Rollout, moments: Sequence[Moment], inputs: Inputs) -> str:
     tried = ", ".join(state.candidates)
     who = "" if state.by == "policy" or state.by in reason else f" by {state.by}"
     return (
-        f"Version {tried} was rolled back{who} after {lasted}, having had at most {largest:g} % of "
-        f"the requests: {reason}."
+        f"Version {tried} was rolled back{who} after {lasted}, having had at most {largest:.4g} % "
+        f"of the requests: {reason}."
     )
 
 
@@ -178,12 +179,15 @@ def _would_change(state: Rollout, guards: Sequence[Guard]) -> Iterator[str]:
     """Of the guards that decided: those that failed, else those that were open, else the one
     that passed most narrowly."""
     whole = [g for g in guards if g.slice is None]
+    if state.phase is Phase.PROMOTED:  # of an experiment, what its winner was promoted on
+        whole = [g for g in whole if g.version == state.candidate]
     if not state.live and state.by != "policy":
         word = "promotion" if state.phase is Phase.PROMOTED else "rollback"
         yield f"The {word} was {state.by}'s decision; left alone, the guards would have decided."
     named = [g for g in whole if g.outcome == "fail"] or [g for g in whole if g.outcome != "pass"]
-    if not named and whole:
-        named = [min(whole, key=_to_spare)]
+    bounded = [g for g in whole if g.name != ROUTER]  # its split has no margin to be within
+    if not named and bounded:
+        named = [min(bounded, key=_to_spare)]
     several = len(state.candidates) > 1
     for g in named:
         of = f" of version {g.version}" if several else ""
@@ -213,7 +217,7 @@ def _people(events: Sequence[Happened]) -> Iterator[str]:
             model.RolledBack: "aborted it",
         }.get(type(h.event), "")
         if isinstance(h.event, model.Approved):
-            what = f"approved {h.event.percent:g} %"
+            what = f"approved {h.event.percent:.4g} %"
         yield f"{by} {what} on {h.at:%F %R} UTC"
 
 

@@ -57,14 +57,12 @@ def exposure(found: Dossier) -> str:
     """The share of the requests that each candidate had, over time."""
     import altair as alt
 
-    end = found.ended or found.at
-    rows = [{"at": m.at, "percent": m.percent} for m in _while_live(found)]
-    rows.append({"at": end, "percent": rows[-1]["percent"]})
+    rows = _shares(found)
     chart = (
         alt.Chart(pl.DataFrame(rows))
         .mark_area(interpolate="step-after", color=SHARE, opacity=0.35, line={"color": SHARE})
         .encode(
-            x=_time(found.began, end),
+            x=_time(found.began, rows[-1]["at"]),
             y=alt.Y(
                 "percent:Q",
                 title=None,
@@ -78,6 +76,13 @@ def exposure(found: Dossier) -> str:
         )
     )
     return svg(chart.properties(width=WIDTH, height=90))
+
+
+def _shares(found: Dossier) -> list[dict[str, Any]]:
+    """Each moment once: of several things at the same time, how they left it."""
+    shares = {m.at: m.percent for m in _while_live(found)}
+    shares[found.ended or found.at] = list(shares.values())[-1]
+    return [{"at": at, "percent": percent} for at, percent in shares.items()]
 
 
 def _while_live(found: Dossier) -> list[Any]:

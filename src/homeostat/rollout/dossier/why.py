@@ -40,6 +40,8 @@ def would_change(verdict: Verdict) -> str:
             if high is None:
                 return f"{shown}No {limit} would have passed: harm has no upper bound yet."
             return f"{shown}A {limit} above {number(high)} would have passed."
+        case Outcome.PASS if high is not None and high < (1.0 if verdict.check in RATIOS else 0.0):
+            return f"It is shown to be better than the champion: every {limit} would have passed."
         case Outcome.PASS:
             return f"A {limit} of {number(high)} or less would hold it."
         case _:
@@ -106,7 +108,7 @@ def held_by(rollout: Rollout, now: datetime) -> str:
         case Phase.WAITING_APPROVAL:
             whom = f"version {rollout.asked} at " if rollout.asked else ""
             percent = WINNER if rollout.trials else rollout.next_percent or 100
-            return f"a person has to approve {whom}{percent:g} %"
+            return f"a person has to approve {whom}{percent:.4g} %"
         case Phase.SHADOW if rollout.plan.strategy == "dark":
             return "it stays in the dark until a person promotes or aborts it"
         case _ if not baked(rollout, now):
