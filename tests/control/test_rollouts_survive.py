@@ -106,7 +106,8 @@ def test_an_experiment_that_is_undecided_in_time_asks_a_person_whose_yes_names_t
         world.install(Skill(0, GOOD))
     for _ in range(9):
         turn(world)
-    monkeypatch.setattr(Settings, "platform", lambda _: world.platform)
+    for opened in ("books", "platform"):
+        monkeypatch.setattr(Settings, opened, lambda _: world.platform)
     assert cli.run(["rollout", "status"]) == 0
     assert "waiting approval" in capsys.readouterr().out
     assert cli.run(["history"]) == 0
