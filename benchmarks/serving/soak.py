@@ -1,11 +1,12 @@
 """`make bench-soak`: minutes at full rate, with worker kills at the end.
 
-    python -m benchmarks.serving.soak [--minutes 5] [--workers 2] [--kills 3]
+    python -m benchmarks.serving.soak [--minutes 5] [--workers 2] [--kills 3] [--docs]
 
 Workers, keeper, log, metrics and a sticky canary, asked by 32 connections without a pause. Holds:
 
 - memory: the anonymous memory of a worker (that is, without the mapped pages of the log, which
-  come and go) does not grow by more than GROWTH;
+  come and go) is shown to grow by no more than GROWTH, after it has settled: the upper end of the
+  95 % interval of its slope is below it. A run too short to show that says so, and does not hold;
 - requests = answered + shed + failed, exactly, as the server counts them;
 - no answer that a client has heard is missing from the server's count, and what the server counts
   beyond is at most what the kills kept from being heard;
@@ -16,7 +17,6 @@ Workers, keeper, log, metrics and a sticky canary, asked by 32 connections witho
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import sys
@@ -28,10 +28,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.serving import catalogue, load, measure, models, ours, stats
+from benchmarks.serving import catalogue, load, measure, models, ours, report, stats
 from benchmarks.serving.measure import Running
 from benchmarks.serving.payloads import Payload
 from benchmarks.serving.plan import HEADLINE
+from benchmarks.serving.process import ROOT
 from rich.console import Console
 from rich.table import Table
 
@@ -39,14 +40,14 @@ from homeostat.serving.counters import total
 from homeostat.serving.layout import Layout
 from homeostat.serving.status import living
 
+SECTION = "bench-soak"
 GROWTH = 1.0
-"""MB per minute; at 15,000 requests per second about a byte per request."""
+"""MB per million requests: one byte of each."""
 SLICE = 5.0
 """Seconds of load at a time: connections are made anew in between, and spread over workers."""
 SETTLING = 30.0
 """Seconds of a worker's life after which its memory is looked at: by then every buffer has its
-size. POINTS: looks, a second apart, below which nothing is said of it."""
-POINTS = 20
+size."""
 
 
 class Told(NamedTuple):
@@ -70,22 +71,39 @@ class Finding(NamedTuple):
     held: bool
 
 
-class Memory(threading.Thread):
-    """Looks once a second at the anonymous memory of every worker. megabytes: pid -> [(s, MB)]."""
+class Point(NamedTuple):
+    """seconds: since the start. millions: of requests, of one worker on average."""
 
-    def __init__(self, server: Running) -> None:
+    seconds: float
+    millions: float
+    mb: float
+
+
+class Soak(NamedTuple):
+    """away: seconds without a worker after each kill."""
+
+    told: Told
+    away: list[float]
+    findings: list[Finding]
+
+
+class Memory(threading.Thread):
+    """Looks once a second at the anonymous memory of every worker. points: by pid."""
+
+    def __init__(self, server: Running, layout: Layout, n: int) -> None:
         super().__init__(daemon=True)
-        self._server = server.server
+        self._server, self._layout, self._n = server.server, layout, n
         self._ended = threading.Event()
-        self.megabytes: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        self.points: dict[int, list[Point]] = defaultdict(list)
 
     def run(self) -> None:
         start = time.monotonic()
         while not self._ended.wait(1.0):
+            millions = total(self._layout.metrics).globals["requests"] / self._n / 1e6
             for pid in workers(self._server.pids()):
                 mb = anonymous(pid)
                 if mb is not None:
-                    self.megabytes[pid].append((time.monotonic() - start, mb))
+                    self.points[pid].append(Point(time.monotonic() - start, millions, mb))
 
     def stop(self) -> None:
         self._ended.set()
@@ -114,24 +132,23 @@ def anonymous(pid: int) -> float | None:
     return int(sizes[0]) * 1024 / 1e6 if sizes else None
 
 
-def grown(points: list[tuple[float, float]]) -> float:
-    """MB per minute after the settling; NaN where it has not been seen for long enough."""
-    settled = [(t, mb) for t, mb in points if t >= points[0][0] + SETTLING]
-    if len(settled) < POINTS:
-        return math.nan
-    return stats.slope([t / 60 for t, _ in settled], [mb for _, mb in settled])[0]
+def grown(points: list[Point]) -> stats.Trend | None:
+    """MB per million requests after the settling; None where it has not been seen for long
+    enough."""
+    settled = [p for p in points if p.seconds >= points[0].seconds + SETTLING]
+    return stats.trend([p.millions for p in settled], [p.mb for p in settled])
 
 
 def judged(
-    told: Told, counted: dict[str, int], predictions: int, logged: int, growth: dict[int, float]
+    told: Told, counted: dict[str, int], predictions: int, logged: int, growth: list[stats.Trend]
 ) -> list[Finding]:
     """counted: the server's counters; predictions: rows answered by its count; logged: records
-    without an error in the log; growth: MB per minute by worker."""
+    without an error in the log; growth: MB per million requests, of each worker."""
     ended = counted["answered"] + counted["shed"] + counted["failed"]
     unheard = predictions - told.answered
     beyond = logged - predictions
     lost = counted["lost"]
-    steepest = max(growth.values(), default=math.nan)
+    worst = max(growth, key=lambda trend: trend.high, default=None)
     return [
         Finding(
             "requests = answered + shed + failed",
@@ -155,16 +172,22 @@ def judged(
             counted["log_dropped"] == 0,
         ),
         Finding(
-            f"memory of a worker grows by at most {GROWTH:g} MB per minute",
-            f"{steepest:+.2f} (steepest of {len(growth)})"
-            if growth
-            else "not seen for long enough",
-            steepest <= GROWTH,
+            f"memory of a worker grows by at most {GROWTH:g} MB per million requests",
+            "not seen for long enough" if worst is None else _shown(worst, len(growth)),
+            worst is not None and worst.high <= GROWTH,
         ),
     ]
 
 
-def soak(minutes: float, n: int, kills: int, console: Console) -> list[Finding]:
+def _shown(worst: stats.Trend, n: int) -> str:
+    undecided = worst.low <= GROWTH < worst.high
+    return (
+        f"{worst.slope:+.2f}, 95 % interval {worst.low:+.2f} to {worst.high:+.2f} (the worst of "
+        f"{n}){': undecided, take more minutes' if undecided else ''}"
+    )
+
+
+def soak(minutes: float, n: int, kills: int, console: Console) -> Soak:
     """Raises NotStarted, TimeoutError."""
     with tempfile.TemporaryDirectory(prefix="homeostat-soak-") as scratch:
         folder = Path(scratch)
@@ -172,25 +195,28 @@ def soak(minutes: float, n: int, kills: int, console: Console) -> list[Finding]:
         entry = catalogue.OURS._replace(launch=catalogue.ours_as(ours.KEEPER))
         one = measure.start(entry, model, folder / "run", sys.executable, n)
         layout = Layout(folder / "run" / "home")
-        memory = Memory(one)
+        memory = Memory(one, layout, n)
         try:
             heard = total(layout.metrics).globals  # what asking whether it is ready has counted
             memory.start()
-            told = _ask(one, layout, 60 * minutes, kills, console)
+            told, away = _ask(one, layout, 60 * minutes, kills, console)
             memory.stop()
             counted, predictions = _settled(layout)
         finally:
             one.server.stop()
         for name in ("requests", "answered", "failed", "shed"):
             counted[name] -= heard[name]
-        console.print(f"{told.answered / told.seconds:,.0f} requests/s; reading the log")
-        slopes = {pid: grown(points) for pid, points in memory.megabytes.items()}
-        steady = {pid: slope for pid, slope in slopes.items() if not math.isnan(slope)}
-        return judged(told, counted, predictions, _logged(layout.home), steady)
+        console.print("reading the log")
+        trends = [grown(points) for points in memory.points.values()]
+        steady = [trend for trend in trends if trend is not None]
+        findings = judged(told, counted, predictions, _logged(layout.home), steady)
+        return Soak(told, away, findings)
 
 
-def _ask(one: Running, layout: Layout, seconds: float, kills: int, console: Console) -> Told:
-    """Load in slices; the last ones each lose a worker halfway."""
+def _ask(
+    one: Running, layout: Layout, seconds: float, kills: int, console: Console
+) -> tuple[Told, list[float]]:
+    """Load in slices; the last ones each lose a worker halfway. -> and seconds without it."""
     wires = one.entry.wires(Payload("json", 1), one.model.name)
     assert not isinstance(wires, str)
     told, slices = Told(0, 0, 0.0), max(kills + 1, round(seconds / SLICE))
@@ -207,12 +233,7 @@ def _ask(one: Running, layout: Layout, seconds: float, kills: int, console: Cons
             killer.join()
         if k % 6 == 0:
             console.print(f"{told.seconds:4.0f} s: {told.answered:,} answered", highlight=False)
-    if away:
-        console.print(
-            f"a killed worker answers again after {', '.join(f'{s:.2f}' for s in away)} s, at full "
-            f"load on the others"
-        )
-    return told
+    return told, away
 
 
 def _kill(layout: Layout, away: list[float]) -> None:
@@ -274,16 +295,36 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--docs", action="store_true", help="rewrite docs/benchmarks.md's section")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(width=None if sys.stdout.isatty() else 140)
-    findings = soak(given.minutes, given.workers, given.kills, console)
-    table = Table("what holds", "found", "held", title=f"Soak of {given.minutes:g} minutes")
-    for finding in findings:
+    found = soak(given.minutes, given.workers, given.kills, console)
+    title = (
+        f"{given.minutes:g} minutes, {given.workers} workers, {found.told.answered:,} requests "
+        f"answered, {found.told.answered / found.told.seconds:,.0f}/s"
+    )
+    if found.away:
+        seconds = ", ".join(f"{s:.2f}" for s in found.away)
+        title += f"; a killed worker answers again after {seconds} s, at full load on the others"
+    table = Table("what holds", "found", "held")
+    for finding in found.findings:
         style = "green" if finding.held else "red"
-        table.add_row(finding.what, finding.found, "yes" if finding.held else "no", style=style)
+        table.add_row(finding.what, finding.found, _held(finding), style=style)
+    console.print(title, highlight=False)
     console.print(table)
-    return 0 if all(finding.held for finding in findings) else 1
+    if given.docs:
+        page = ROOT / "docs" / "benchmarks.md"
+        rows = [(f.what, f.found, _held(f)) for f in found.findings]
+        drawn = report.as_markdown(("what holds", "found", "held"), rows)
+        text = f"Measured {measure.now()} by `make bench-soak`: {report.machine()}. {title}."
+        content = f"{text}\n\n{drawn}"
+        page.write_text(report.between_marks(page.read_text(), SECTION, content))
+    return 0 if all(finding.held for finding in found.findings) else 1
+
+
+def _held(finding: Finding) -> str:
+    return "yes" if finding.held else "no"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ STAGES = {
     "serving/api": "find the endpoint, refuse what is wrong",
     "serving/intake": "find the endpoint, refuse what is wrong",
     "serving/admission": "find the endpoint, refuse what is wrong",
+    "serving/lanes": "batch: gather, concatenate, hand out",
     "serving/jobs": "batch: gather, concatenate, hand out",
     "serving/pace": "batch: gather, concatenate, hand out",
     "serving/grpc_front": "gRPC",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import scipy.stats
 from numpy.typing import ArrayLike
 
 
@@ -96,18 +98,31 @@ def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
     return _median(a.rate / b.rate for a, b in pairs if b.rate > 0)
 
 
-def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Theil and Sen's slope of values over times, and the standard error of the least-squares
-    one (assumes independent errors, so it is a hint, not a test). NaN below three points."""
-    if len(times) < 3:
-        return math.nan, math.nan
-    t, v = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    i, j = np.triu_indices(len(t), 1)
-    theil_sen = float(np.median((v[j] - v[i]) / (t[j] - t[i])))
-    centred = t - t.mean()
-    beta = (centred @ v) / (centred @ centred)
-    left = v - v.mean() - beta * centred
-    return theil_sen, float(np.sqrt(left @ left / (len(t) - 2) / (centred @ centred)))
+class Trend(NamedTuple):
+    """A slope, and its 95 % interval."""
+
+    slope: float
+    low: float
+    high: float
+
+
+BLOCKS = 10
+
+
+def trend(x: Sequence[float], y: Sequence[float]) -> Trend | None:
+    """How y grows with x: least squares through the means of BLOCKS runs of neighbouring points,
+    with Student's t on BLOCKS - 2 degrees of freedom. What a process shows a second apart depends
+    on the second before; means of many seconds hardly do, so that the interval can be believed.
+    None with less than two points to a block, or when x stands still."""
+    if len(x) < 2 * BLOCKS or x[0] == x[-1]:
+        return None
+    across, up = (
+        [float(part.mean()) for part in np.array_split(np.asarray(values, np.float64), BLOCKS)]
+        for values in (x, y)
+    )
+    line = scipy.stats.linregress(across, up)
+    wide = float(scipy.stats.t.ppf(0.975, BLOCKS - 2)) * float(line.stderr)
+    return Trend(float(line.slope), float(line.slope) - wide, float(line.slope) + wide)
 
 
 def _median(values: Iterable[float]) -> float:
