@@ -101,6 +101,15 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
     assert bodies(wire) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
 
 
+def test_many_small_heads_are_not_one_long_one_wherever_what_comes_is_cut() -> None:
+    request = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+    many = request * (2 * LIMITS.head // len(request))
+    assert len(many) > LIMITS.head
+    wire = talk(request[:9], request[9:] + many + request[:9], request[9:])
+    assert set(statuses(wire)) == {200}
+    assert not wire.closed
+
+
 def test_a_client_that_does_not_wait_for_answers_is_read_more_slowly() -> None:
     waiting: list[Exchange] = []
     data = b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % i for i in range(PIPELINE))

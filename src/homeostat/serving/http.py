@@ -147,14 +147,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        was_in_head = self._in_head
+        head = self._exchange if self._in_head else None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._upgrade()
         except httptools.HttpParserError as error:
             self._broken(error)
-        if was_in_head and self._in_head:
+        if head is not None and self._in_head and head is self._exchange:
             # a line that never ends is not seen by on_header
             self._fed += len(data)
             if self._fed > self.server.limits.head:
