@@ -28,7 +28,7 @@ from homeostat.testing.models import tiny_servable
 EVER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Poll until the condition holds; its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -45,7 +45,7 @@ class Plane:
         self.plane, self.log = LocalDataPlane(home), DeltaPredictionLog(home)
         self.generation = 0
         self.server: Supervisor | None = None
-        self.client = httpx.Client(base_url="http://invalid", timeout=10)
+        self.client = httpx.Client(base_url="http://invalid", timeout=60)
 
     def model(self, version: str, **how: Any) -> Servable:
         folder = self.home / "models" / version
@@ -86,7 +86,7 @@ class Plane:
 
     def connect(self) -> None:
         self.client.close()
-        self.client = httpx.Client(base_url=self.url, timeout=10)
+        self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def publish(self, champion: Servable | None, name: str = "m", **route: Any) -> Route:
         """Publish the next generation of a model and wait until all workers apply it."""
@@ -166,7 +166,7 @@ class Load:
             thread.join()
 
     def _ask(self, k: int) -> None:
-        client = httpx.Client(base_url=self.url, timeout=10)
+        client = httpx.Client(base_url=self.url, timeout=60)
         n = 0
         while not self.stop.is_set():
             n += 1
@@ -176,7 +176,7 @@ class Load:
             except httpx.TransportError:
                 self.broken += 1
                 client.close()
-                client = httpx.Client(base_url=self.url, timeout=10)
+                client = httpx.Client(base_url=self.url, timeout=60)
                 continue
             if answer.status_code == 200:
                 self.acknowledged.append(answer.json()["id"])
@@ -216,6 +216,45 @@ def echo_servable(folder: Path, version: str) -> Servable:
         results=tuple(Field(f"out_{t.lower()}", t) for t in kinds),  # type: ignore[arg-type]
     ).write(folder)
     return Servable(version, str(folder), digest)
+
+
+def two_outputs(folder: Path) -> Servable:
+    """score = sigmoid(amount); `where` = the country as it came; `double` = 2 * amount."""
+    from onnx import TensorProto, helper, save
+
+    folder.mkdir(parents=True)
+    number, text = TensorProto.FLOAT, TensorProto.STRING
+    graph = helper.make_graph(
+        [
+            helper.make_node("Sigmoid", ["amount"], ["p"]),
+            helper.make_node("Identity", ["country"], ["where"]),
+            helper.make_node("Add", ["amount", "amount"], ["double"]),
+        ],
+        "typed",
+        [
+            helper.make_tensor_value_info("amount", number, [None, 1]),
+            helper.make_tensor_value_info("country", text, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("p", number, [None, 1]),
+            helper.make_tensor_value_info("where", text, [None, 1]),
+            helper.make_tensor_value_info("double", number, [None, 1]),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, ir_version=9, opset_imports=opsets), str(folder / "model.onnx"))
+    digest = file_digest(folder / "model.onnx")
+    Manifest(
+        "m",
+        ("amount", "country"),
+        "model.onnx",
+        digest,
+        "p",
+        0.5,
+        columns=(Field("amount"), Field("country", "BYTES")),
+        results=(Field("where", "BYTES"), Field("double")),
+    ).write(folder)
+    return Servable("1", str(folder), digest)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from homeostat.core.records import input_type, inputs_of
 from homeostat.core.route import Route, Servable
-from homeostat.core.servable import Field, Manifest, file_digest
+from homeostat.core.servable import Manifest
 from homeostat.monitoring.drift.column import Levels
 from homeostat.monitoring.profiles.profile import look
 from homeostat.monitoring.profiles.traffic import WHOLE, profiles
@@ -22,48 +22,9 @@ from homeostat.monitoring.spec import MonitoringSpec
 from homeostat.monitoring.window import Reference
 from homeostat.serving import oip
 
-from .conftest import Plane
+from .conftest import Plane, two_outputs
 
 pytestmark = pytest.mark.slow
-
-
-def two_outputs(folder: Path) -> Servable:
-    """score = sigmoid(amount); `where` = the country as it came; `double` = 2 * amount."""
-    from onnx import TensorProto, helper, save
-
-    folder.mkdir(parents=True)
-    number, text = TensorProto.FLOAT, TensorProto.STRING
-    graph = helper.make_graph(
-        [
-            helper.make_node("Sigmoid", ["amount"], ["p"]),
-            helper.make_node("Identity", ["country"], ["where"]),
-            helper.make_node("Add", ["amount", "amount"], ["double"]),
-        ],
-        "typed",
-        [
-            helper.make_tensor_value_info("amount", number, [None, 1]),
-            helper.make_tensor_value_info("country", text, [None, 1]),
-        ],
-        [
-            helper.make_tensor_value_info("p", number, [None, 1]),
-            helper.make_tensor_value_info("where", text, [None, 1]),
-            helper.make_tensor_value_info("double", number, [None, 1]),
-        ],
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    save(helper.make_model(graph, ir_version=9, opset_imports=opsets), str(folder / "model.onnx"))
-    digest = file_digest(folder / "model.onnx")
-    Manifest(
-        "m",
-        ("amount", "country"),
-        "model.onnx",
-        digest,
-        "p",
-        0.5,
-        columns=(Field("amount"), Field("country", "BYTES")),
-        results=(Field("where", "BYTES"), Field("double")),
-    ).write(folder)
-    return Servable("1", str(folder), digest)
 
 
 def test_text_goes_in_and_further_outputs_come_out_and_both_are_logged(served: Plane) -> None:
@@ -155,7 +116,7 @@ def test_what_is_not_finite_is_refused_however_it_comes(served: Plane, number: f
     with grpc.insecure_channel(f"127.0.0.1:{served.server.grpc_port}") as channel:
         call = channel.unary_unary(f"/{oip.SERVICE}/ModelInfer")
         with pytest.raises(grpc.RpcError, match="not a finite number") as caught:
-            call(message.SerializeToString(), timeout=10)
+            call(message.SerializeToString(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

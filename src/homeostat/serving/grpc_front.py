@@ -22,6 +22,7 @@ from homeostat.serving.counters import Counters
 from homeostat.serving.grpc_codec import read_tensors, write_tensors
 from homeostat.serving.intake import Intake, Unsupported, status_of
 from homeostat.serving.jobs import Answers, Job, Rows
+from homeostat.serving.listener import emptied
 from homeostat.serving.requests import output_names, outputs_of
 from homeostat.serving.routes import Served
 from homeostat.serving.rows import some
@@ -171,7 +172,7 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
         """No new connections; those that are there end between two calls, by their age or because
         nobody calls; after so many seconds whatever happens."""
         deadline = monotonic() + seconds
-        _stop_listening(self._port)
+        await _stop_listening(self._port, seconds)
         quiet, seen = 0, self._calls_seen
         while _connected(self._port) and quiet < QUIET and monotonic() < deadline:
             await asyncio.sleep(LOOK)
@@ -320,11 +321,12 @@ def _sockets(port: int) -> Iterator[socket.socket]:
                 yield held
 
 
-def _stop_listening(port: int) -> None:
+async def _stop_listening(port: int, seconds: float) -> None:
     """Let new connections go to the other workers, which gRPC itself does only together with
     refusing the calls of those that are there."""
     for held in _sockets(port):
         if held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            await emptied(held, seconds)
             held.shutdown(socket.SHUT_RDWR)
 
 

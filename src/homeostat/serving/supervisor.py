@@ -21,9 +21,9 @@ from homeostat.core.errors import Unavailable
 from homeostat.serving.address import Address, Tls
 from homeostat.serving.counters import beats, settle
 from homeostat.serving.layout import Layout, write_atomically
+from homeostat.serving.listener import listen
 from homeostat.serving.spec import ServingSpec
 from homeostat.serving.status import living
-from homeostat.serving.worker import listen
 
 _logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ import uvloop
 
 from homeostat.core.clock import ScaledClock
 from homeostat.core.duration import Duration
-from homeostat.core.errors import BadInput, HomeostatError, Unavailable
+from homeostat.core.errors import BadInput, HomeostatError
 from homeostat.core.ports import Gauge
 from homeostat.serving.address import Tls
 from homeostat.serving.api import Api
@@ -35,6 +35,7 @@ from homeostat.serving.explain import Explainer
 from homeostat.serving.http import Connection, Limits, Server
 from homeostat.serving.intake import Intake
 from homeostat.serving.layout import Layout
+from homeostat.serving.listener import emptied, listen
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.metrics import memory_gauges, render
 from homeostat.serving.routes import Routes
@@ -140,6 +141,7 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 _logger.warning("the supervisor is gone: stopping")
                 break
+        await emptied(listener, DRAIN)
         accepting.close()
         await self._drain()
 
@@ -217,22 +219,6 @@ def read_gauges(path: Path) -> list[Gauge]:
     except (OSError, msgspec.DecodeError) as error:
         _logger.error("%s: %s", path, error)
         return []
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that shares its port with the other workers. Raises Unavailable."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind((host, port))
-    except (OSError, OverflowError) as error:
-        sock.close()
-        raise Unavailable(f"cannot listen on {host}:{port}", found=str(error)) from error
-    sock.setblocking(False)
-    return sock
 
 
 def read_config(path: Path) -> ServingSpec:
