@@ -77,7 +77,7 @@ class Mixed:
         wait_for(lambda: sum(self.told.values()) >= until, f"{more} more answers")
 
     def _ask(self, k: int) -> None:
-        client = httpx.Client(base_url=self.url, timeout=10)
+        client = httpx.Client(base_url=self.url, timeout=60)
         while not self.stop.is_set():
             k += 1
             path, how = self.ASK[k % len(self.ASK)]
@@ -86,7 +86,7 @@ class Mixed:
             except httpx.TransportError:
                 told = "broken"
                 client.close()
-                client = httpx.Client(base_url=self.url, timeout=10)
+                client = httpx.Client(base_url=self.url, timeout=60)
             with self.lock:
                 self.told[told] += 1
         client.close()
@@ -141,7 +141,7 @@ def test_what_a_killed_worker_had_under_way_is_counted_as_lost(served: Plane) ->
 
 def _ask_and_hear_nothing(url: str) -> None:
     with pytest.raises(httpx.TransportError):
-        httpx.post(f"{url}/v1/models/m:predict", json=rows(10_000), timeout=30)
+        httpx.post(f"{url}/v1/models/m:predict", json=rows(10_000), timeout=60)
 
 
 def test_a_request_whose_deadline_has_passed_is_not_computed(served: Plane) -> None:
@@ -195,16 +195,16 @@ def test_a_call_that_its_caller_took_back_has_ended_too(served: Plane) -> None:
             call(request.SerializeToString(), timeout=timeout)
 
         for _ in range(3):
-            change("Unload", 10)
+            change("Unload", 60)
             with pytest.raises(grpc.RpcError):
                 change("Load", 0.008)  # it takes a look of the worker at its files
-            change("Load", 10)
+            change("Load", 60)
 
     def ended() -> bool:
         sums = counted(served)
         return sums["requests"] == sum(sums[name] for name in DONE)
 
-    wait_for(ended, "the end of every call", 3)
+    wait_for(ended, "the end of every call")
 
 
 def test_over_its_rate_a_client_is_told_to_come_again(served: Plane) -> None:
@@ -231,7 +231,7 @@ def test_bodies_that_fill_a_worker_are_shed_over_both_protocols_and_counted(serv
     head = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n"
     with ExitStack() as stack:
         address = ("127.0.0.1", served.server.port)
-        clients = [socket.create_connection(address, timeout=30) for _ in range(3)]
+        clients = [socket.create_connection(address, timeout=60) for _ in range(3)]
         for client in clients:
             stack.enter_context(client)
             client.sendall(head + body[:900_000])
@@ -244,7 +244,7 @@ def test_bodies_that_fill_a_worker_are_shed_over_both_protocols_and_counted(serv
         with grpc.insecure_channel(f"127.0.0.1:{served.server.grpc_port}") as channel:
             call = channel.unary_unary(f"/{oip.SERVICE}/ModelInfer")
             with pytest.raises(grpc.RpcError, match="limited to 2000000 bytes") as caught:
-                call(message.SerializeToString(), timeout=30)
+                call(message.SerializeToString(), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         for client in clients:
             if client is not refused:
@@ -288,18 +288,18 @@ def test_a_worker_that_crashes_or_hangs_is_replaced_while_the_other_serves(
 ) -> None:
     """How long it takes is told by `make bench-soak`."""
     served.publish(served.model("1"))
-    served.start(workers=2, patience=1.0)
+    served.start(workers=2, patience=3.0)  # no busy machine holds the other up for so long
     assert served.server is not None
     pids = served.server.pids()
     os.kill(pids["worker 0"], how)
     answered = 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while served.server.pids().get("worker 0") in (None, pids["worker 0"]) or (
         served.observed_workers() < 2
     ):
         assert time.monotonic() < deadline
         # each on a connection of its own: one that the hanging worker has is lost with it
-        with suppress(httpx.TransportError), httpx.Client(base_url=served.url, timeout=0.2) as it:
+        with suppress(httpx.TransportError), httpx.Client(base_url=served.url, timeout=1) as it:
             answered += it.post("/v1/models/m:predict", json=rows(1)).is_success
     assert answered > 0
     assert served.server.pids()["worker 1"] == pids["worker 1"]

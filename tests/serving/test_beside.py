@@ -46,7 +46,7 @@ def asking(url: str, path: str, body: dict[str, Any]) -> Iterator[list[int]]:
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        wait_for(lambda: statuses, "the first answer", 30)
+        wait_for(lambda: statuses, "the first answer")
         yield statuses
     finally:
         stop.set()
@@ -69,11 +69,11 @@ def test_answers_wait_for_no_slow_or_failing_challenger(served: Plane) -> None:
         served.predict(*[[1.0, 2.0]] * 200).raise_for_status()
     # were the answers waiting for the shadow, it would be one of them behind at the most
     assert counted(served, "2", "shadow") < counted(served, "1", "champion") - 400
-    wait_for(lambda: counted(served, "2", "shadow") == 2000, "the slow shadow", 60)
+    wait_for(lambda: counted(served, "2", "shadow") == 2000, "the slow shadow")
     served.publish(champion, canary=failing, paired=1.0)
     times(served, 100)
     scored = pl.col("version").is_in(["2", "3"])
-    wait_for(lambda: served.logged().filter(scored).height == 2100, "the shadows", 30)
+    wait_for(lambda: served.logged().filter(scored).height == 2100, "the shadows")
     shadows = served.logged().filter(scored)
     assert shadows["arm"].unique().to_list() == ["shadow"]
     assert shadows.filter(pl.col("version") == "3")["error"].null_count() == 0

@@ -132,7 +132,7 @@ def test_one_bad_request_does_not_spoil_those_of_the_same_tick(one: Plane) -> No
 def test_a_large_body_sent_with_curls_expect_is_taken(one: Plane) -> None:
     body = json.dumps({"instances": [[1, 2]] * 500}).encode()
     assert one.server is not None
-    with socket.create_connection(("127.0.0.1", one.server.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", one.server.port), timeout=60) as raw:
         raw.sendall(
             b"POST /v1/models/m:predict HTTP/1.1\r\nhost: h\r\n"
             b"expect: 100-continue\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)

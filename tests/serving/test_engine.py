@@ -88,7 +88,7 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
         engine.close()
         log.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     assert heard == ["drawn 0", "named", "drawn 1", "drawn 2", "drawn 3"]
 
 
@@ -98,7 +98,7 @@ def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> N
 
     class Stuck(Zeros):
         def score(self, x: Any) -> Any:
-            assert go_on.wait(10), "the other model was not answered meanwhile"
+            assert go_on.wait(60), "the other model was not answered meanwhile"
             return super().score(x)
 
     def served(name: str, runtime: Any) -> Served:
@@ -129,7 +129,7 @@ def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> N
         engine.close()
         log.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
     assert heard == ["other 0", "other 1", "stuck 0", "stuck 1"]
 
 
@@ -170,7 +170,7 @@ class InProcess:
             log.close()
             return [_said(exchange.answer) for exchange in asked]
 
-        return asyncio.run(asyncio.wait_for(scenario(), 10))
+        return asyncio.run(asyncio.wait_for(scenario(), 60))
 
     def totals(self) -> Totals:
         return total(self.layout.metrics)

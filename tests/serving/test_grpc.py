@@ -113,7 +113,7 @@ def test_what_grpc_itself_turns_away_is_a_request_that_failed(
     requests, failed = counted()
     with grpc.insecure_channel(f"127.0.0.1:{one.server.grpc_port}") as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(f"/{oip.SERVICE}/{method}")(data, timeout=10)
+            channel.unary_unary(f"/{oip.SERVICE}/{method}")(data, timeout=60)
         assert caught.value.code() is code
         wait_for(lambda: counted() == (requests + 1, failed + 1), "the end of the call")
 

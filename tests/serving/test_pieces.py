@@ -197,7 +197,7 @@ class Asked:
             home / "1", version="1", inputs=("a", "b"), weights=(1, -2), name="m"
         )
         LocalDataPlane(home).publish(Route("m", 1, servable))
-        asyncio.run(asyncio.wait_for(self._ask(), 30))
+        asyncio.run(asyncio.wait_for(self._ask(), 60))
         self.sums = total(self._layout.metrics).globals
 
     def _hear(self, place: int) -> None:

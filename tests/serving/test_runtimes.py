@@ -184,7 +184,7 @@ def test_a_trusted_model_answers_beside_the_event_loop_and_its_failures_are_its_
     served.plane.publish(Route("m", 1, made))
     served.start(formats=("onnx", "skops"))
     ready = "/v2/models/m/ready"  # scikit-learn takes its time to be imported
-    wait_for(lambda: served.client.get(ready).is_success, "the model", seconds=60)
+    wait_for(lambda: served.client.get(ready).is_success, "the model")
     predict = "/v1/models/m:predict"
     rows = X[:40].tolist()
     answers = [served.client.post(predict, json={"instances": [row]}).json() for row in rows]

@@ -75,7 +75,7 @@ def test_a_client_that_leaves_before_its_answer_is_nothing_to_complain_of(
     body = json.dumps({"instances": [[1, 2]] * 9000}).encode()
     head = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
     for _ in range(5):
-        plain = socket.create_connection(("127.0.0.1", served.server.port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", served.server.port), timeout=60)
         with trusting(authority).wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(head % len(body) + body)
             with contextlib.suppress(OSError):
@@ -90,12 +90,12 @@ def test_grpc_is_served_with_the_same_certificate(secured: Any, authority: trust
     target = f"localhost:{secured.server.grpc_port}"
     with grpc.secure_channel(target, grpc.ssl_channel_credentials(root)) as channel:
         call = channel.unary_unary(f"/{oip.SERVICE}/ServerLive")
-        said = oip.message("ServerLiveResponse").FromString(call(b"", timeout=10))
+        said = oip.message("ServerLiveResponse").FromString(call(b"", timeout=60))
     assert said.live
     with grpc.insecure_channel(target) as channel:
         call = channel.unary_unary(f"/{oip.SERVICE}/ServerLive")
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
-            call(b"", timeout=10)
+            call(b"", timeout=60)
 
 
 def test_a_bad_certificate_is_told_before_anything_starts(
