@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from homeostat import __version__
-from homeostat.cli import export, monitors, operate, pipeline, project, rollout, tables
+from homeostat.cli import export, monitors, operate, pipeline, project, register, rollout, tables
 from homeostat.cli.output import Settings, document, error_document, say
 from homeostat.core.errors import BadDefinition, HomeostatError, Unavailable
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 project.add_to(app)
 pipeline.add_to(app)
+register.add_to(app)
 operate.add_to(app)
 rollout.add_to(app)
 monitors.add_to(app)

@@ -13,6 +13,7 @@ from homeostat.core.verdict import Outcome, Verdict
 if TYPE_CHECKING:
     from homeostat.control.history import HistoryLine
     from homeostat.control.pipeline import PipelineResult
+    from homeostat.control.registration import Registered
     from homeostat.control.status import RolloutView, Status
     from homeostat.definition import Mistake, Report
     from homeostat.monitoring.drift.compare import DriftReport
@@ -82,6 +83,15 @@ def pipeline(result: PipelineResult) -> str:
     if result.version is not None:
         lines.append(f"version {result.version} is registered; next: homeostat up")
     return "\n".join(lines)
+
+
+def registered(found: Registered) -> str:
+    lines = [f"{mark(found.gates.outcome)} {found.gates.sentence}"]
+    lines += _parts(found.gates, indent=2)
+    version = found.version.version
+    return "\n".join(
+        [*lines, f"version {version} is registered; next: homeostat rollout start {version}"]
+    )
 
 
 def without_name(verdict: Verdict, name: str) -> str:

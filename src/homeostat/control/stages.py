@@ -13,20 +13,19 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
+from homeostat.control.gating import ask_gates, champion_of
 from homeostat.control.model import (
     Run,
-    load,
 )
 from homeostat.control.platform import Platform
 from homeostat.core.errors import BadInput, NotFound
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.core.version import NewVersion, Version
-from homeostat.data import files, ingest, labels, snapshots, transform, validate
+from homeostat.core.version import NewVersion
+from homeostat.data import ingest, labels, snapshots, transform, validate
 from homeostat.data.features import feature_names
 from homeostat.definition import code_digest, definition_digest, load_function
-from homeostat.training import environment, evaluate, export, fit, gates
-from homeostat.training.score import score_servable
+from homeostat.training import environment, export, fit
 from homeostat.training.split import Parts, split
 
 Progress = Callable[[str], None]
@@ -163,26 +162,10 @@ class Work:
         )
 
     def evaluate(self) -> tuple[Verdict, dict[str, str]]:
-        project = self.platform.project
         test = self._split(self.table(Stage.TRANSFORM)).test
-        champion = self._champion()
-        candidate_folder = self.platform.home / self.output(Stage.TRAIN, "folder")
-        groups = {s: test[s] for s in self.segments()}
-        label = test[self.spec.label.column]
-        candidate = score_servable(candidate_folder, test)
-        measured = evaluate.evaluate(label, candidate, project.training, groups)
-        against = None
-        if champion is not None and project.gates.against_champion is not None:
-            against = score_servable(Path(champion.path), test)
-        verdict = gates.decide(
-            project.gates,
-            measured,
-            label=label,
-            candidate=candidate,
-            champion=against,
-            anchored=self._anchored(candidate_folder, champion),
-        )
-        figures = {m: e.value for m, e in measured.metrics.items() if e.value is not None}
+        champion = champion_of(self.platform)
+        folder = self.platform.home / self.output(Stage.TRAIN, "folder")
+        verdict, figures = ask_gates(self.platform, folder, test, champion)
         return verdict, {
             "metrics": msgspec.json.encode(figures).decode(),
             "champion": champion.version if champion else "",
@@ -222,26 +205,6 @@ class Work:
         sentence = f"registered as version {version.version} of {project.name}"
         return Verdict("register", Outcome.PASS, sentence), {"version": version.version}
 
-    def _anchored(self, folder: Path, champion: Version | None) -> gates.Anchored | None:
-        """The golden set, scored. Raises NotFound, BadInput."""
-        anchor, label = self.platform.project.gates.anchor, self.spec.label.column
-        if anchor is None:
-            return None
-        rows = files.read(anchor.source, self.platform.root)
-        missing = [c for c in (*self._features(), label) if c not in rows.columns]
-        if missing:
-            raise BadInput(
-                f"the golden set has no column {missing[0]!r}",
-                path=anchor.source,
-                expected="the features and the label, as the transform leaves them",
-                found=", ".join(rows.columns),
-            )
-        rows = rows.drop_nulls(label)
-        before = None
-        if champion is not None:
-            before = score_servable(Path(champion.path), rows)
-        return gates.Anchored(rows[label], score_servable(folder, rows), before)
-
     # -- shared between stages ---------------------------------------------------------------
 
     def _features(self) -> tuple[str, ...]:
@@ -268,9 +231,3 @@ class Work:
         found: Callable[[pl.DataFrame], pl.DataFrame]
         found = load_function(self.spec.transform, self.platform.root)
         return found
-
-    def _champion(self) -> Version | None:
-        state = load(self.platform.events.read(self.platform.stream))
-        if state.champion is None:
-            return None
-        return self.platform.registry.get(self.platform.stream, state.champion)

@@ -136,20 +136,24 @@ def load(servable: Servable, formats: Collection[Format] = SAFE) -> LoadedModel:
             expected=servable.digest,
             found=digest,
         )
-    if manifest.format not in formats:
-        raise Refused(
-            f"models of format {manifest.format} may run code of their own when they are loaded",
-            path=str(path),
-            expected=f"one of: {', '.join(formats)}",
-            remedy=f"export to ONNX, or trust this format: `serving.formats: [onnx, "
-            f"{manifest.format}]`",
-        )
+    check_trusted(path, manifest.format, formats)
     kind = _kind(manifest.format)  # its library is nobody's own memory
     before = resident()
     model = LoadedModel(servable, manifest, kind(path, manifest))
     _warm(model)
     model.memory = max(resident() - before, _size(path))
     return model
+
+
+def check_trusted(path: Path, format: Format, formats: Collection[Format]) -> None:
+    """Raises Refused for a format that nobody has opted into."""
+    if format not in formats:
+        raise Refused(
+            f"models of format {format} may run code of their own when they are loaded",
+            path=str(path),
+            expected=f"one of: {', '.join(formats)}",
+            remedy=f"export to ONNX, or trust this format: `serving.formats: [onnx, {format}]`",
+        )
 
 
 def resident() -> int:

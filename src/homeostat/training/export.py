@@ -69,7 +69,7 @@ def export(
         )
         check_parity(score(model, X), _run(partial, manifest, X), X, features)
         manifest.write(partial)
-        _background(X, fields, partial)
+        background(_columns(X, fields), partial)
         # through memory: Polars would tell of a full disk as of a malformed file
         parquet = io.BytesIO()
         _reference(reference, partial, manifest).write_parquet(parquet)
@@ -124,14 +124,21 @@ def _run(folder: Path, manifest: Manifest, X: Inputs) -> NDArray[np.float64]:
     return run(folder, manifest, {name: X[name].to_numpy() for name in manifest.inputs})
 
 
-def _background(X: Inputs, fields: Sequence[Field], folder: Path) -> None:
-    """What explanations compare with; nothing when every row lacks a value."""
-    columns = {
+def _columns(X: Inputs, fields: Sequence[Field]) -> dict[str, NDArray[Any]]:
+    return {
         field.name: X[:, i] if isinstance(X, np.ndarray) else X[field.name].to_numpy()
         for i, field in enumerate(fields)
     }
-    numbers = [columns[field.name] for field in fields if field.plain]
-    whole = np.isfinite(np.stack(numbers)).all(axis=0) if numbers else np.ones(len(X), bool)
+
+
+def background(columns: Mapping[str, NDArray[Any]], folder: Path) -> None:
+    """Write what explanations compare with: BACKGROUND_ROWS of the rows that lack no number,
+    nothing when there are none. columns: (n, *shape) by input."""
+    n = len(next(iter(columns.values())))
+    whole = np.ones(n, bool)
+    for values in columns.values():
+        if values.dtype.kind == "f":
+            whole &= np.isfinite(values.reshape(n, -1)).all(axis=1)
     at = np.flatnonzero(whole)
     if len(at) > BACKGROUND_ROWS:
         at = np.sort(np.random.default_rng(0).choice(at, BACKGROUND_ROWS, replace=False))

@@ -28,12 +28,7 @@ def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
     Raises NotFound, Damaged (the model is not the one in the manifest), Refused (a format other
     than ONNX), BadInput.
     """
-    try:
-        manifest = Manifest.read(folder)
-    except FileNotFoundError as error:
-        raise NotFound("there is no servable here", path=str(folder)) from error
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"servable.json cannot be read: {error}", path=str(folder)) from error
+    manifest = manifest_in(folder)
     path = folder / manifest.file
     if not path.exists() or file_digest(path) != manifest.digest:
         raise Damaged(
@@ -52,6 +47,16 @@ def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
             "`gates.anchor.margin` for this run",
         )
     return run(folder, manifest, inputs(frame, manifest))
+
+
+def manifest_in(folder: Path) -> Manifest:
+    """Raises NotFound, Damaged."""
+    try:
+        return Manifest.read(folder)
+    except FileNotFoundError as error:
+        raise NotFound("there is no servable here", path=str(folder)) from error
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"servable.json cannot be read: {error}", path=str(folder)) from error
 
 
 def inputs(frame: pl.DataFrame, manifest: Manifest) -> Column | dict[str, Column]:

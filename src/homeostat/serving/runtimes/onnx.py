@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from homeostat.core.errors import Damaged
-from homeostat.core.servable import Manifest
+from homeostat.core.errors import BadInput, Damaged
+from homeostat.core.servable import Datatype, Field, Manifest
+from homeostat.serving.declared import Declared
 from homeostat.serving.runtime import SCORE, Columns, Matrix
 
 SLICE = 32
@@ -84,6 +85,45 @@ def _seconds(work: Any) -> float:
 def _column(values: NDArray[Any]) -> NDArray[Any]:
     """(n) -> (n, 1), which is how converters describe a column."""
     return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+_TYPES: dict[str, Datatype] = {
+    "bool": "BOOL", "string": "BYTES", "float16": "FP16", "float": "FP32", "double": "FP64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+}  # fmt: skip
+
+
+def declared(path: Path) -> Declared:
+    """Inputs and outputs of the graph, and the width of its matrix when it takes only that.
+    Outputs that are no tensors of a known type are left out. Raises BadInput, Damaged."""
+    session = _session(path)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    found = tuple(field for one in outputs if (field := _field(one)) is not None)
+    first = inputs[0]
+    if len(inputs) == 1 and first.type == "tensor(float)" and len(first.shape) == 2:
+        width = first.shape[1] if isinstance(first.shape[1], int) else None
+        if width != 1:
+            return Declared(width=width, outputs=found)
+    fields = tuple(field for one in inputs if (field := _field(one)) is not None)
+    if len(fields) < len(inputs):
+        raise BadInput(
+            "the model takes what no request can bring",
+            path=str(path),
+            expected="one matrix of float32, or tensors with a known shape for a row",
+            found=", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs),
+            remedy="export it with named inputs of the protocol's types",
+        )
+    return Declared(fields, outputs=found)
+
+
+def _field(one: Any) -> Field | None:
+    """As a field of the protocol; None when it is not one. (n, 1) is one value for each row."""
+    datatype = _TYPES.get(one.type.removeprefix("tensor(").removesuffix(")"))
+    shape = one.shape[1:]
+    if datatype is None or not all(isinstance(size, int) for size in shape):
+        return None
+    return Field(one.name, datatype, () if shape == [1] else tuple(shape))
 
 
 def _session(path: Path) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from homeostat.core.errors import Damaged
-from homeostat.core.servable import Manifest
+from homeostat.core.errors import BadInput, Damaged
+from homeostat.core.servable import Datatype, Field, Manifest
+from homeostat.serving.declared import Declared
 from homeostat.serving.runtime import SCORE, Columns, Matrix
 
 
@@ -42,3 +44,51 @@ class PyfuncModel:
             found[SCORE] = answer[self._output].to_numpy().astype(np.float32)
             return found
         return {SCORE: np.asarray(answer, dtype=np.float32)}
+
+
+_TYPES: dict[str, Datatype] = {
+    "boolean": "BOOL", "double": "FP64", "float": "FP32", "integer": "INT32", "long": "INT64",
+    "string": "BYTES",
+}  # fmt: skip
+
+
+def declared(path: Path) -> Declared:
+    """The signature that MLflow keeps beside the model, whose code is not run. Raises BadInput,
+    Damaged."""
+    from mlflow.models import Model
+
+    try:
+        signature = Model.load(str(path)).signature
+    except Exception as error:  # YAML, and whatever the types in it raise
+        raise Damaged(
+            "the file MLmodel cannot be read", path=str(path), found=str(error)
+        ) from error
+    if signature is None:
+        return Declared()
+    inputs, outputs = signature.inputs, signature.outputs
+    if inputs is None or not inputs.is_tensor_spec():
+        return Declared(_fields(inputs, path), outputs=_fields(outputs, path))
+    if inputs.has_input_names():
+        raise BadInput(
+            "the signature is of tensors",
+            path=str(path),
+            expected="columns: `mlflow.models.infer_signature` of a pandas table",
+        )
+    width = inputs.inputs[0].shape[-1]
+    return Declared(width=width if width > 0 else None, outputs=_fields(outputs, path))
+
+
+def _fields(schema: Any, path: Path) -> tuple[Field, ...]:
+    """Of the columns that have names."""
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return ()
+    kinds = {one.name: str(getattr(one.type, "name", one.type)) for one in schema.inputs}
+    unknown = [f"{name!r} ({kind})" for name, kind in kinds.items() if kind not in _TYPES]
+    if unknown:
+        raise BadInput(
+            "the signature has columns that no request can bring",
+            path=str(path),
+            expected=f"one of: {', '.join(_TYPES)}",
+            found=", ".join(unknown),
+        )
+    return tuple(Field(name, _TYPES[kind]) for name, kind in kinds.items())

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from homeostat.core.errors import BadInput, Damaged, Refused
-from homeostat.core.servable import Manifest
+from homeostat.core.servable import Field, Manifest
+from homeostat.serving.declared import Declared
 from homeostat.serving.runtime import SCORE, Columns, Matrix
 
 TRUSTED = ("numpy.", "scipy.", "sklearn.", "lightgbm.", "xgboost.", "collections.", "builtins.")
@@ -31,6 +32,22 @@ class SkopsModel:
 
         frame = pd.DataFrame({name: list(columns[name]) for name in self._inputs})
         return {SCORE: np.asarray(self._model.predict_proba(frame), dtype=np.float32)}
+
+
+def declared(path: Path) -> Declared:
+    """The columns it was fitted on, where it remembers their names. Raises BadInput, Damaged,
+    Refused."""
+    model = read(path)
+    if not hasattr(model, "predict_proba"):
+        raise BadInput(
+            "the model gives no probabilities",
+            path=str(path),
+            expected="a classifier with predict_proba",
+            found=type(model).__name__,
+        )
+    names = getattr(model, "feature_names_in_", ())
+    width = getattr(model, "n_features_in_", None)
+    return Declared(tuple(Field(str(name)) for name in names), width)
 
 
 def read(path: Path) -> Any:
