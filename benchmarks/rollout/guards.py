@@ -1,7 +1,7 @@
 """What each guard says at every look, for many rollouts at once: (runs, looks) flags.
 
 The same computations as in `homeostat.rollout`, without the inversion to bounds: whether the upper
-bound is below what is tolerated, and the lower one above what is harmless. `__main__` checks some
+bound is below what is tolerated, and the lower one above what is harmless. `checks` compares some
 runs of every row against the real ones.
 """
 

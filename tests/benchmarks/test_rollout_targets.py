@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from benchmarks.rollout.__main__ import ALPHA, Cell, cells, measure
+from benchmarks.rollout.cells import ALPHA, Cell, cells
+from benchmarks.rollout.rollouts import measure
 
 RUNS = 200
 LIMIT = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / RUNS)
