@@ -13,6 +13,12 @@ BAKE, PER_TICK, BATCH = 250, 50, 100
 BLOCK = 25
 """Of requests that come again and again: declared in the rows called autocorrelated."""
 KINDS = ("independent", "autocorrelated", "late labels")
+CALLERS = {
+    "1,000 callers": (1_000, 50_000, True),
+    "20,000 callers": (20_000, 200_000, True),
+    "20,000 callers, alike": (20_000, 200_000, False),
+}
+"""Kept on one version: kind -> how many, their requests, and whether some nearly always fail."""
 TIMES = (0, 1, 2)
 
 
@@ -56,6 +62,8 @@ def cells(runs: int, seed: int) -> Iterator[Cell]:
         ("error rate", ((0.5, 0.05), (0.01, 0.005), (0.001, 0.001)), KINDS[:2]),
         ("latency objective", ((0.05, 0.01), (0.01, 0.005)), KINDS[:2]),
         ("latency p99", ((0.01, 0.1),), KINDS[:2]),
+        ("error rate", ((0.01, 0.005),), tuple(CALLERS)),
+        ("latency p99", ((0.01, 0.1),), ("20,000 callers",)),
         ("bias", ((0.5, 0.1), (0.05, 0.03)), ("independent",)),
     ]
     for guard, bases, kinds in asked:

@@ -7,13 +7,24 @@ import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from benchmarks.rollout import guards, streams
-from benchmarks.rollout.cells import ALPHA, BAKE, BATCH, BLOCK, BOTH, PER_TICK, STEPS, Cell, Row
+from benchmarks.rollout import callers, guards, streams
+from benchmarks.rollout.cells import (
+    ALPHA,
+    BAKE,
+    BATCH,
+    BLOCK,
+    BOTH,
+    CALLERS,
+    PER_TICK,
+    STEPS,
+    Cell,
+    Row,
+)
 from benchmarks.rollout.checks import as_decided, as_judged
 from benchmarks.rollout.guards import Ends, Says
 from benchmarks.rollout.streams import Array, Counts, Flags, Stream
 
-from homeostat.rollout import sequences
+from homeostat.rollout import sequences, two_by_two
 from homeostat.rollout.evidence import harm_support
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.estimate import SPENT, adjusted
@@ -167,6 +178,8 @@ def _estimated(rng: np.random.Generator, cell: Cell) -> Batch:
 def _rates(rng: np.random.Generator, cell: Cell) -> Batch:
     """A tenth goes to the candidate until the end. autocorrelated: whether a request can go wrong
     comes in spells that both versions have in common."""
+    if cell.kind in CALLERS:
+        return _callers(rng, cell)
     n = {0.5: 50_000, 0.05: 200_000, 0.01: 400_000, 0.001: 600_000}[cell.base]
 
     def batch(runs: int) -> Ends:
@@ -178,9 +191,51 @@ def _rates(rng: np.random.Generator, cell: Cell) -> Batch:
     return batch
 
 
+def _callers(rng: np.random.Generator, cell: Cell) -> Batch:
+    """A tenth of the callers is kept on the candidate."""
+    many, n, together = CALLERS[cell.kind]
+    ends = two_by_two.cuts(n)
+    looks = ends[ends >= 100][::2]
+    extra = cell.times * cell.margin
+
+    def one(k: int) -> Says:
+        kept = callers.fails(rng, many, n, cell.base, extra, together=together)
+        told = callers.rates(kept, looks, cell.margin, BOTH)
+        if k == 0:
+            callers.rates_as_judged(kept, looks, cell.margin, BOTH, told)
+        return told
+
+    def batch(runs: int) -> Ends:
+        return _ended(_all([one(k) for k in range(runs)]), looks)
+
+    return batch
+
+
+def _slow_callers(rng: np.random.Generator, cell: Cell) -> Batch:
+    """As `_latency`, where callers are slow and not requests."""
+    many, n, _ = CALLERS[cell.kind]
+    looks = np.unique(np.geomspace(20_000, n, 16).astype(int))
+
+    def batch(runs: int) -> Ends:
+        told = []
+        for _ in range(runs):
+            kept = callers.waits(rng, many, n, 1 + cell.times * cell.margin)
+            told.append(callers.latency(kept, looks, 1 + cell.margin, Alpha(*BOTH)))
+        return _ended(_all(told), looks)
+
+    return batch
+
+
+def _all(told: list[Says]) -> Says:
+    """Of one run each."""
+    return Says(*(np.stack(flags) for flags in zip(*told, strict=True)))
+
+
 def _latency(rng: np.random.Generator, cell: Cell) -> Batch:
     """Log-normal latencies; the candidate's are longer by a factor. Every tenth request is its own.
     autocorrelated: in one of five spells of requests both are slower by half."""
+    if cell.kind in CALLERS:
+        return _slow_callers(rng, cell)
     n, runs_at_once = 200_000, 20
     looks = np.unique(np.geomspace(2_000, n, 60).astype(int) // 10 * 10)
     mine = np.arange(n) % 10 == 9

@@ -143,8 +143,8 @@ def verdicts(
 def observations(platform: Platform, rollout: Rollout, candidate: str) -> Observations:
     """Nothing yet, of one candidate beside the champion."""
     threshold = platform.project.training.threshold
-    by, sticky = _columns(rollout), platform.project.serving.sticky
-    features = _features(platform, rollout) if by or sticky else ()
+    by, champion = _columns(rollout), rollout.champion
+    features = _features(platform, champion) if by else ()
     return Observations(
         rollout.champion,
         candidate,
@@ -153,8 +153,14 @@ def observations(platform: Platform, rollout: Rollout, candidate: str) -> Observ
         thresholds=(threshold, threshold),
         rivals=[t.version for t in rollout.trials if t.version != candidate],
         groups={name: logged(name, features) for name in by},
-        entity=logged(sticky, features) if sticky else None,
+        entity=caller(platform, champion),
     )
+
+
+def caller(platform: Platform, champion: str) -> pl.Expr | None:
+    """What keeps a caller on one version, in the log's columns; None where requests do not."""
+    sticky = platform.project.serving.sticky
+    return logged(sticky, _features(platform, champion)) if sticky else None
 
 
 def judged(
@@ -176,7 +182,7 @@ def _columns(rollout: Rollout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in asked if name is not None))
 
 
-def _features(platform: Platform, rollout: Rollout) -> tuple[str, ...]:
+def _features(platform: Platform, version: str) -> tuple[str, ...]:
     """The names of the log's features, in their order."""
-    champion = platform.registry.get(platform.stream, rollout.champion)
+    champion = platform.registry.get(platform.stream, version)
     return tuple(field.name for field in platform.inputs(champion) if field.plain)

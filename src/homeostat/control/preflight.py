@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from homeostat.control.evidence import caller
 from homeostat.control.platform import Platform
 from homeostat.core.errors import HomeostatError
 from homeostat.core.verdict import Outcome, Verdict
@@ -59,6 +60,7 @@ def _look(
             candidate=offered,
             label_delay=project.data.label.matures_after,
             threshold=project.training.threshold,
+            caller=caller(platform, champion.version),
         )
         verdict = preflight.preflight(plan, seen)
         if not verdict.failed:

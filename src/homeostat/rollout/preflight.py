@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,6 +35,8 @@ DOUBT = 2.0
 LEARNING = 1.3
 """How much more than with known rates two rates need (`make bench-rollout`: 1.1 to 1.6)."""
 MOST = 1e12
+ENDLESS, NEVER = 1e16, 3e9
+"""Requests that nobody waits for, and the seconds from which on it is said that it never ends."""
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -44,6 +47,8 @@ class Traffic(msgspec.Struct, frozen=True):
     loss_sd, harm_sd: standard deviation of a version's loss, and of the difference of both
     versions' losses on the same request. error_rate: of the champion. slow_rate: its share of
     answers over the objective. None: not known. n: requests that this was seen on.
+    callers: how many were seen, where they are kept on one version (else 0). same: the chance that
+    two requests are of the same caller. fresh: that the next one is of a caller not seen before.
     """
 
     per_second: float | None = None
@@ -55,6 +60,9 @@ class Traffic(msgspec.Struct, frozen=True):
     error_rate: float | None = None
     slow_rate: float | None = None
     n: int = 0
+    callers: int = 0
+    same: float = 0.0
+    fresh: float = 0.0
 
 
 def traffic(
@@ -66,9 +74,11 @@ def traffic(
     candidate: pl.DataFrame | None = None,
     label_delay: timedelta = timedelta(0),
     threshold: float = 0.5,
+    caller: pl.Expr | None = None,
 ) -> Traffic:
     """Look at what there is: the log of the last while (`over`), and both versions' test sets
-    (score, label). Test sets of the same rows tell how much the versions' losses differ."""
+    (score, label). Test sets of the same rows tell how much the versions' losses differ. caller:
+    what keeps a request on one version, where that is not its id."""
     answers = log.filter(pl.col("arm").is_in(["champion", "canary"]))
     n = answers.height
     guards = plan.guards
@@ -95,7 +105,18 @@ def traffic(
         error_rate=float(answers["error"].is_not_null().mean() or 0.0) if n else None,  # type: ignore[arg-type]
         slow_rate=slow,
         n=n + (0 if own is None else len(own)),
+        **({} if caller is None or n < 2 else _callers(answers, caller)),
     )
+
+
+def _callers(answers: pl.DataFrame, caller: pl.Expr) -> dict[str, Any]:
+    """The share of requests of callers that were seen once tells how likely a new one is next
+    (Good 1953)."""
+    n = answers.height
+    who = answers.select(pl.coalesce(caller.cast(pl.String), "id").alias("who"))
+    each = who.group_by("who").len()["len"].cast(pl.Float64).to_numpy()
+    same = float((each * (each - 1)).sum()) / (n * (n - 1))
+    return {"callers": len(each), "same": same, "fresh": float((each == 1).sum()) / n}
 
 
 def preflight(plan: RolloutSpec, seen: Traffic) -> Verdict:
@@ -122,6 +143,11 @@ def preflight(plan: RolloutSpec, seen: Traffic) -> Verdict:
     figures, n = (total / day, limit / day), max(seen.n, 1)
     parts = tuple(_part(g, t, least[g], plan, seen) for g, t in known.items())
     needs = f"{slowest} needs about {brief(total)} at today's {_rate(seen.per_second)}"
+    if total >= NEVER:
+        needs = (
+            f"{slowest} cannot decide: callers are kept on one version, and {seen.callers:,} "
+            "callers are too few, however many requests they send"
+        )
     if not hopeless:
         outcome, may = (
             (Outcome.PASS, "can") if total <= limit else (Outcome.INCONCLUSIVE, "may not")
@@ -139,6 +165,8 @@ def _part(guard: str, time: float, least: float, plan: RolloutSpec, seen: Traffi
     outcome = Outcome.PASS if time <= limit else late
     asked = requests_for(guard, plan, seen) or 0.0
     sentence = f"{guard}: about {float(f'{asked:.2g}'):,.0f} requests, {brief(time)}"
+    if time >= NEVER:
+        sentence = f"{guard}: more callers than there are"
     return Verdict(guard, outcome, sentence, time / day, limit / day, n=max(seen.n, 1))
 
 
@@ -171,11 +199,14 @@ def requests_for(guard: str, plan: RolloutSpec, seen: Traffic) -> float | None:
         return _quality(guards.quality, seen, alpha, share)
     rates = _rates if plan.strategy != "blue_green" else _rates_in_turn
     if guard == "error_rate" and guards.error_rate is not None:
-        return rates(seen.error_rate, guards.error_rate.margin, alpha, share)
+        drawn = rates(seen.error_rate, guards.error_rate.margin, alpha, share)
+        return _of_callers(drawn, seen.error_rate, seen, share)
     if guard == "latency" and guards.latency is not None:
-        return rates(seen.slow_rate, guards.latency.margin, alpha, share)
+        drawn = rates(seen.slow_rate, guards.latency.margin, alpha, share)
+        return _of_callers(drawn, seen.slow_rate, seen, share)
     if guard == "latency_p99":
-        return sequences.least_for_quantile(P99, alpha / 2) / min(share, 1 - share)
+        drawn = sequences.least_for_quantile(P99, alpha / 2) / min(share, 1 - share)
+        return _of_callers(drawn, 1 - P99, seen, share)
     return None
 
 
@@ -190,30 +221,34 @@ def remedies(guard: str, plan: RolloutSpec, seen: Traffic, total: float) -> list
         time = time_for(guard, msgspec.structs.replace(plan, guards=guards), seen)
         if not quality.paired and time is not None:
             found.append(f"score both versions on the same requests (paired: true): {brief(time)}")
-        wider = _margin(quality, plan, seen, limit)
-        if wider is not None:
-            found.append(f"a margin of {wider:.2g}")
     elif plan.strategy in ("canary", "shadow") and plan.steps[0] < 50:
         larger = msgspec.structs.replace(plan, steps=(50.0, 100.0))
         time = time_for(guard, larger, seen)
-        if time is not None:
+        if time is not None and time < NEVER:
             found.append(f"a first step of 50 %: {brief(time)}")
-    found.append(f"max_duration: {Duration(hours=math.ceil(total / 3600))}")
+    wider = _margin(guard, plan, seen, limit)
+    if wider is not None:
+        found.append(f"a margin of {wider:.2g}")
+    if total < NEVER:
+        found.append(f"max_duration: {Duration(hours=math.ceil(total / 3600))}")
     found.append("start it with --force, and decide by hand")
     return found
 
 
-def _margin(guard: QualityGuard, plan: RolloutSpec, seen: Traffic, limit: float) -> float | None:
-    """The smallest margin that could be told within the time."""
+def _margin(guard: str, plan: RolloutSpec, seen: Traffic, limit: float) -> float | None:
+    """The smallest margin that could be told within the time; None where none could."""
+    declared = getattr(plan.guards, guard)
+    if not hasattr(declared, "margin"):
+        return None
 
     def in_time(margin: float) -> bool:
-        quality = msgspec.structs.replace(guard, margin=margin)
-        guards = msgspec.structs.replace(plan.guards, quality=quality)
-        time = time_for("quality", msgspec.structs.replace(plan, guards=guards), seen)
+        wider = msgspec.structs.replace(declared, margin=margin)
+        guards = msgspec.structs.replace(plan.guards, **{guard: wider})
+        time = time_for(guard, msgspec.structs.replace(plan, guards=guards), seen)
         return time is not None and time <= limit
 
-    widest = largest(guard.metric) / 2
-    return _least(in_time, guard.margin, widest) if in_time(widest) else None
+    widest = (largest(declared.metric) if guard == "quality" else 1.0) / 2
+    return _least(in_time, declared.margin, widest) if in_time(widest) else None
 
 
 # -- how many requests -------------------------------------------------------------------------
@@ -251,6 +286,22 @@ def _rates(rate: float | None, margin: float, alpha: float, share: float) -> flo
     variance = middle * (1 - middle) * (1 / share + 1 / (1 - share))
     per_request = margin**2 / (2 * variance)
     return max(LEARNING * math.log(1 / alpha) / per_request, 10.0)
+
+
+def _of_callers(
+    drawn: float | None, rate: float | None, seen: Traffic, share: float
+) -> float | None:
+    """Requests that are worth so many that are drawn by themselves, where callers are drawn and
+    their requests go wrong independently (`callers.effect`); endless where no number is."""
+    if drawn is None or rate is None or not seen.callers:
+        return drawn
+
+    def worth(n: float) -> float:
+        known = seen.callers / (seen.callers + seen.fresh * n)
+        size, spread = 1 + seen.same * known * n, n * share * rate * (1 - rate)
+        return n * (spread + size) / (spread + size**2)
+
+    return _least(lambda n: worth(n) >= drawn, drawn, ENDLESS)
 
 
 def _rates_in_turn(rate: float | None, margin: float, alpha: float, share: float) -> float | None:

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
+from homeostat.rollout.callers import ONE, Effect
+
 Array = NDArray[np.float64]
 
 BET_LIMIT = 0.75
@@ -313,19 +315,34 @@ class Sorted:
         return float(max(from_a, b[low - 1] if low else -math.inf))
 
 
-def quantile(sorted_x: Array | Sorted, p: float, *, alpha: tuple[float, float]) -> Bounds:
+def quantile(
+    sorted_x: Array | Sorted,
+    p: float,
+    *,
+    alpha: tuple[float, float],
+    effect: Effect = ONE,
+) -> Bounds:
     """Bounds of the p-quantile from x sorted upwards; infinite while n is too small to tell.
 
     The number of observations above the true quantile is a count with probability 1-p, so a
-    time-uniform range for that count is one for the rank of the quantile.
+    time-uniform range for that count is one for the rank of the quantile. effect: of that count,
+    where callers are drawn.
     """
     n = len(sorted_x)
     if n == 0:
         return NOTHING
-    least, most = count_range(n, 1.0 - p, alpha[0], alpha[1])
+    # few above the quantile make it look small: the upper bound rests on those that were not seen
+    least = math.floor(effect.high * count_range(int(n / effect.high), 1.0 - p, *alpha)[0])
+    most = math.ceil(effect.low * count_range(int(n / effect.low), 1.0 - p, *alpha)[1])
     high = math.inf if least == 0 else float(sorted_x[n - least])
     low = -math.inf if most >= n else float(sorted_x[n - most - 1])
-    return Bounds(float(sorted_x[min(n - 1, math.ceil(p * n) - 1)]), low, high, n)
+    return Bounds(quantile_of(sorted_x, p), low, high, n)
+
+
+def quantile_of(sorted_x: Array | Sorted, p: float) -> float:
+    """The estimate, of at least one observation."""
+    n = len(sorted_x)
+    return float(sorted_x[min(n - 1, math.ceil(p * n) - 1)])
 
 
 @functools.lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostat.rollout.callers import ONE, Effect
 from homeostat.rollout.sequences import NOTHING, Bounds
 
 Array = NDArray[np.float64]
@@ -39,6 +40,11 @@ class Blocks(NamedTuple):
     ka: Array
     nb: Array
     kb: Array
+
+    def counted(self, champion: float | Array, candidate: float | Array) -> Blocks:
+        """As many requests of each arm as are worth one, counted as one."""
+        a, b = 1 / champion, 1 / candidate
+        return Blocks(self.na * a, self.ka * a, self.nb * b, self.kb * b)
 
 
 def cuts(n: int, changes: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
@@ -82,15 +88,26 @@ def log_wealth(blocks: Blocks, bound: float | Array, *, above: bool, margin: flo
     return np.cumsum(np.where(outside, gains, 0.0), axis=-1)
 
 
-def difference(blocks: Blocks, *, alpha: tuple[float, float], margin: float) -> Bounds:
+def difference(
+    blocks: Blocks,
+    *,
+    alpha: tuple[float, float],
+    margin: float,
+    effects: tuple[Effect, Effect] = (ONE, ONE),
+) -> Bounds:
     """Bounds of (rate of b - rate of a); n is that of the smaller arm. alpha: (of low, of high).
-    margin: as of `log_wealth`."""
+    margin: as of `log_wealth`. effects: of a and of b, where callers are drawn."""
     na, ka, nb, kb = (float(x.sum()) for x in blocks)
     if not na or not nb:
         return NOTHING
     point = kb / nb - ka / na
-    low = _last_rejected(blocks, -1.0, point, alpha[0], margin, above=True)
-    high = _last_rejected(blocks, 1.0, point, alpha[1], margin, above=False)
+    first, second = effects
+    for_low, for_high = (
+        blocks.counted(first.high, second.low),
+        blocks.counted(first.low, second.high),
+    )
+    low = _last_rejected(for_low, -1.0, point, alpha[0], margin, above=True)
+    high = _last_rejected(for_high, 1.0, point, alpha[1], margin, above=False)
     return Bounds(point, low, high, int(min(na, nb)))
 
 

@@ -9,8 +9,12 @@ from typing import NamedTuple
 from homeostat.core.duration import Duration
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
+from homeostat.rollout.callers import Effect
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
+
+TOGETHER = 1.5
+"""So many requests worth one are worth telling a person about."""
 
 
 class Alpha(NamedTuple):
@@ -37,8 +41,10 @@ def judged(
     seen: Observations,
     *,
     least: int = 0,
+    callers: float = 0.0,
 ) -> Verdict:
-    """PASS below the margin, FAIL above what is harmless, else what it would take to tell."""
+    """PASS below the margin, FAIL above what is harmless, else what it would take to tell.
+    callers: per observation, where it takes more of them and not only more requests."""
     if harm.high < margin:
         outcome, end = Outcome.PASS, ""
     elif harm.low > harmless:
@@ -47,6 +53,9 @@ def judged(
         needed = more(harm, margin, harmless, least)
         outcome = Outcome.INCONCLUSIVE
         end = f": about {needed:,} more {unit} would tell{expected(needed, harm.n, seen)}"
+        if callers:
+            many = math.ceil(needed * callers)
+            end = f": about {many:,} more callers of each version would tell, not more requests"
     return Verdict(check, outcome, sentence + end, harm.point, margin, harm.low, harm.high, harm.n)
 
 
@@ -89,6 +98,25 @@ def nothing(check: str, threshold: float, why: str) -> Verdict:
 def unanswered(seen: Observations) -> str:
     who = "champion" if seen.answers.canary.any() else "candidate"
     return f"the {who} has answered no request yet"
+
+
+def of_callers(effects: tuple[Effect, Effect]) -> str:
+    """In words, where many requests of the same callers are worth few."""
+    worth = max(max(e.low, e.high) for e in effects)
+    if worth < TOGETHER:
+        return ""
+    one, two = (e.callers for e in effects)
+    return (
+        f", callers are kept on their version ({two:,} on the candidate, {one:,} on the champion) "
+        f"and {worth:.3g} of their requests are worth one"
+    )
+
+
+def per_caller(effects: tuple[Effect, Effect], n: int) -> float:
+    """Callers of the smaller version per request to it, where it takes more callers to tell."""
+    if not n or max(max(e.low, e.high) for e in effects) < TOGETHER:
+        return 0.0
+    return min(e.callers for e in effects) / n
 
 
 def between(harm: Bounds, *, percent: bool = False) -> str:

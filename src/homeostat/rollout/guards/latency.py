@@ -8,11 +8,21 @@ import numpy as np
 
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import sequences
-from homeostat.rollout.guards.common import Alpha, between, judged, nothing, unanswered
+from homeostat.rollout.callers import ONE, Callers, Effect
+from homeostat.rollout.guards.common import (
+    Alpha,
+    between,
+    judged,
+    nothing,
+    of_callers,
+    per_caller,
+    unanswered,
+)
 from homeostat.rollout.seen.answers import Answers
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
 from homeostat.rollout.spec import LatencyGuard
+from homeostat.rollout.two_by_two import GROWTH
 
 P99 = 0.99
 
@@ -23,8 +33,11 @@ def judge(guard: LatencyGuard, seen: Observations, alpha: Alpha) -> Verdict:
     slack = guard.slack.total_seconds()
     folded = seen.fold("latencies", Latencies)
     folded.add(seen.answers)
-    champion = sequences.quantile(folded.champion, P99, alpha=(halves[1], halves[0]))
-    candidate = sequences.quantile(folded.candidate, P99, alpha=halves)
+    effects = folded.effects(seen.answers)
+    champion = sequences.quantile(
+        folded.champion, P99, alpha=(halves[1], halves[0]), effect=effects[0]
+    )
+    candidate = sequences.quantile(folded.candidate, P99, alpha=halves, effect=effects[1])
     n = min(champion.n, candidate.n)
     if n == 0:
         return nothing("latency_p99", guard.max_ratio, unanswered(seen))
@@ -34,15 +47,17 @@ def judge(guard: LatencyGuard, seen: Observations, alpha: Alpha) -> Verdict:
         _ratio(candidate.high - slack, champion.low),
         n,
     )
-    least = max(sequences.least_for_quantile(P99, a) for a in halves)
+    worth = max(e.high for e in effects)
+    least = math.ceil(worth * max(sequences.least_for_quantile(P99, a) for a in halves))
     sentence = (
         f"latency_p99: {candidate.point * 1e3:.2f} ms against {champion.point * 1e3:.2f} ms of "
         f"the champion, {ratio.point:.2f} times as long less {guard.slack} of slack "
         f"({between(ratio)}; at most {guard.max_ratio:g})"
+        f"{of_callers(effects)}"
     )
-    most = guard.max_ratio
+    most, per = guard.max_ratio, per_caller(effects, n)
     unit = "requests to each version"
-    return judged("latency_p99", ratio, most, most, sentence, unit, seen, least=least)
+    return judged("latency_p99", ratio, most, most, sentence, unit, seen, least=least, callers=per)
 
 
 class Latencies:
@@ -50,7 +65,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self.champion, self.candidate = sequences.Sorted(), sequences.Sorted()
-        self._taken = 0
+        self._taken = self._looked = 0
+        self._effects = ONE, ONE
 
     def add(self, answers: Answers) -> None:
         latency, canary = answers.latency[self._taken :], answers.canary[self._taken :]
@@ -58,6 +74,27 @@ class Latencies:
         answered = np.isfinite(latency)
         self.champion.add(latency[answered & ~canary])
         self.candidate.add(latency[answered & canary])
+
+    def effects(self, answers: Answers) -> tuple[Effect, Effect]:
+        """How far slow requests are those of the same callers: looked at anew when there are so
+        many more answers, because what is slow moves with the quantile."""
+        if answers.caller is None:
+            return ONE, ONE
+        if self._taken >= (1 + GROWTH) * self._looked:
+            self._looked = self._taken
+            self._effects = self._effect(answers, False), self._effect(answers, True)
+        return self._effects
+
+    def _effect(self, answers: Answers, canary: bool) -> Effect:
+        assert answers.caller is not None
+        mine = (answers.canary == canary) & np.isfinite(answers.latency)
+        latencies = self.candidate if canary else self.champion
+        if not len(latencies):
+            return ONE
+        slow = answers.latency[mine] > sequences.quantile_of(latencies, P99)
+        callers = Callers()
+        callers.add(answers.caller[mine], slow)
+        return callers.effect()
 
 
 def _ratio(a: float, b: float) -> float:

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 
 from homeostat.core.verdict import Verdict
 from homeostat.rollout import sequences, two_by_two
-from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract, unanswered
+from homeostat.rollout.callers import ONE, Callers
+from homeostat.rollout.guards.common import (
+    Alpha,
+    between,
+    judged,
+    nothing,
+    of_callers,
+    per_caller,
+    subtract,
+    unanswered,
+)
 from homeostat.rollout.seen.answers import Answers
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
@@ -43,9 +53,10 @@ def _judge(
     sentence = (
         f"{check}: {mine} {what}, {theirs} of the champion: "
         f"{100 * harm.point:+.3g} % ({between(harm, percent=True)}; "
-        f"margin {100 * margin:.3g} %){how}"
+        f"margin {100 * margin:.3g} %){how}{of_callers(folded.effects)}"
     )
-    return judged(check, harm, margin, 0.0, sentence, "requests to each version", seen)
+    unit, per = "requests to each version", per_caller(folded.effects, harm.n)
+    return judged(check, harm, margin, 0.0, sentence, unit, seen, callers=per)
 
 
 Count = tuple[int, int]
@@ -64,6 +75,8 @@ class Folded:
         self._most = most
         self._taken = self._cut = 0
         self._blocks = [np.zeros((4, 0))]
+        self._callers = Callers(), Callers()
+        self.effects = ONE, ONE
 
     def add(self, answers: Answers) -> None:
         n, start = len(answers.share), self._taken
@@ -90,6 +103,17 @@ class Folded:
             blocks = two_by_two.in_blocks(answers.canary[cut:], event, ends - cut)
             self._blocks.append(np.stack(blocks))
             self._cut = int(ends[-1])
+            if answers.caller is not None:
+                those = slice(cut, self._cut)
+                self._draw(answers.caller[those], answers.canary[those], event[: self._cut - cut])
+
+    def _draw(
+        self, caller: NDArray[np.int64], canary: NDArray[np.bool_], event: NDArray[np.bool_]
+    ) -> None:
+        for version, mine in zip(self._callers, (~canary, canary), strict=True):
+            version.add(caller[mine], event[mine])
+        champion, candidate = (version.effect() for version in self._callers)
+        self.effects = champion, candidate
 
     def _event(self, answers: Answers, start: int) -> NDArray[np.bool_]:
         if self._most is None:
@@ -117,7 +141,9 @@ def compare(folded: Folded, margin: float, alpha: Alpha) -> tuple[Bounds, str]:
         return _alone(folded, margin, alpha), BEFORE
     alone = _alone(folded, margin, Alpha(ALONE * alpha.rollback, alpha.promotion))
     beside = ((1 - ALONE) * alpha.rollback, alpha.promotion)
-    found = two_by_two.difference(folded.blocks, alpha=beside, margin=margin)
+    found = two_by_two.difference(
+        folded.blocks, alpha=beside, margin=margin, effects=folded.effects
+    )
     if alone.low > margin:  # well at every step before, and harmful now
         return alone, BEFORE
     return found, ""

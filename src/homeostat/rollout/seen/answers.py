@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -16,7 +18,8 @@ class Answers(msgspec.Struct, frozen=True):
 
     time: microseconds since 1970. canary: answered by the candidate. failed: with an error.
     latency: seconds, NaN where it failed. share: the probability with which the candidate was
-    drawn, of the two. first: the first of its entity; only these are independent draws.
+    drawn, of the two. first: the first of its entity; only these are independent draws. caller:
+    a number of each entity, None where every request is drawn by itself.
     """
 
     time: Times
@@ -25,15 +28,18 @@ class Answers(msgspec.Struct, frozen=True):
     latency: Array
     share: Array
     first: Flags
+    caller: Numbers | None = None
 
 
 class Arms:
     """The answers, as they come, in the order of time once they are looked at."""
 
-    def __init__(self, several: bool) -> None:
+    def __init__(self, several: bool, callers: bool) -> None:
+        """several: challengers. callers: are kept on one version, so that entities come again."""
         self.before = -1  # `Observations.no_draws_until`
         self.folds: dict[Any, Any] = {}
-        self._several = several
+        self._several, self._callers = several, callers
+        self._number: dict[str, int] = defaultdict(count().__next__)
         self._columns = Columns(
             request=(object, None),
             entity=(object, None),
@@ -44,6 +50,7 @@ class Arms:
             own=(np.float64, 0.0),
             share=(np.float64, 0.0),
             first=(np.bool_, False),
+            caller=(np.int64, 0),
         )
         self._batches: dict[tuple[str, bool], int] = {}
         self._derived = 0
@@ -60,6 +67,9 @@ class Arms:
         column.grow(n + int(fresh.sum()))
         for name in _TOLD:
             column[name][n:] = told[name][fresh]
+        if self._callers:
+            came = map(self._number.__getitem__, column["entity"][n:].tolist())
+            column["caller"][n:] = np.fromiter(came, np.int64, column.n - n)
         failed, latency = column["failed"], column["latency"]
         if rows is not None:
             if (told["time"] < column["time"][rows]).any():
@@ -104,6 +114,7 @@ class Arms:
             column["latency"],
             column["share"],
             first if self.before < 0 else first & (column["time"] > self.before),
+            column["caller"] if self._callers else None,
         )
 
     def _sort(self) -> None:

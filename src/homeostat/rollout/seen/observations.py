@@ -59,7 +59,7 @@ class Observations:
         self._since, self._matures = _us(since), matures_after // timedelta(microseconds=1)
         self._reader = Reader(champion, candidate, groups or {}, entity, rivals)
         self._requests = Requests(self._reader.groups, self._matures)
-        self._arms = Arms(bool(rivals))
+        self._arms = Arms(bool(rivals), entity is not None)
         self._evidence: dict[str, Evidence] = {}
 
     # -- what comes in ------------------------------------------------------------------------
