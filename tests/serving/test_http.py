@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.serving.exchange import Exchange
-from homeostat.serving.http import PIPELINE, QUIET, Connection, Limits, Server
+from homeostat.serving.http import HEADS, PIPELINE, QUIET, Connection, Head, Limits, Server
 
 from .damage import damaged
 
@@ -453,6 +453,89 @@ def test_however_a_request_is_cut_the_answer_is_the_same(cuts: list[int]) -> Non
     edges = sorted({0, len(whole), *(c for c in cuts if c < len(whole))})
     wire = talk(*(whole[a:b] for a, b in itertools.pairwise(edges)))
     assert bodies(wire) == [b"POST /x abc", b"POST /y de"]
+
+
+def test_a_head_that_comes_again_is_not_parsed_again() -> None:
+    server = Server(echo, lambda: None, LIMITS)
+    head = post(b"Content-Length: 2")
+    wire, connection = opened(server)
+    connection.data_received(head + b"ab")
+    assert server.heads == {head: Head(b"POST", b"/x", 2)}
+    server.heads[head] = Head(b"POST", b"/remembered", 2)
+    connection.data_received(head + b"cd")
+    assert bodies(wire) == [b"POST /x ab", b"POST /remembered cd"]
+
+
+def test_only_so_many_heads_are_remembered_and_only_short_ones() -> None:
+    server = Server(echo, lambda: None, LIMITS)
+    _, connection = opened(server)
+    for i in range(HEADS + 5):
+        connection.data_received(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % i)
+    assert len(server.heads) == HEADS
+    assert b"GET /4 HTTP/1.1\r\nHost: h\r\n\r\n" not in server.heads
+    before = dict(server.heads)
+    connection.data_received(post(b"X: " + b"y" * 2000))
+    assert server.heads == before
+
+
+SEEN = [
+    b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    b"GET /a HTTP/1.0\r\n\r\n",
+    b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /a HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+    post(b"Content-Length: 4", body=b"\r\n\r\n"),
+    post(b"Content-Length: 2", body=b"ab"),
+    post(b"Content-Length: 2", b"X-Homeostat-Key: k", body=b"ab"),
+    post(b"Content-Length: 2", b"Expect: 100-continue", body=b"ab"),
+    post(b"Content-Length: 2", b"Connection: close", body=b"ab"),
+    post(CHUNKED, body=b"2\r\nab\r\n0\r\n\r\n"),
+    post(b"Content-Length: 2", b"Content-Length: 2", body=b"ab"),
+    b"\r\n",
+    b"\r",
+]
+
+
+def heard(chunks: list[bytes], *, remember: bool) -> tuple[list[Exchange], bytes, bool]:
+    """What a server handles, writes, and whether it hangs up."""
+    handled: list[Exchange] = []
+
+    def take(exchange: Exchange) -> None:
+        handled.append(exchange)
+        echo(exchange)
+
+    server = Server(take, lambda: None, LIMITS)
+    if remember:
+        for request in SEEN:
+            opened(server)[1].data_received(request)
+        handled.clear()
+    wire, connection = opened(server)
+    for chunk in chunks:
+        if not remember:
+            server.heads.clear()
+        if not wire.closed:
+            connection.data_received(chunk)
+    return handled, re.sub(rb"date: [^\r]*", b"", wire.out), wire.closed
+
+
+@settings(max_examples=300)
+@given(
+    requests=st.lists(st.sampled_from(SEEN), max_size=6),
+    cuts=st.lists(st.integers(0, 400), max_size=4),
+    whole=st.booleans(),
+)
+def test_a_remembered_head_means_what_it_means_to_the_parser(
+    requests: list[bytes], cuts: list[int], whole: bool
+) -> None:
+    stream = b"".join(requests)
+    edges = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
+    cut = [stream[a:b] for a, b in itertools.pairwise(edges)]
+    chunks = requests if whole else cut
+    known, new = heard(chunks, remember=True), heard(chunks, remember=False)
+    assert known[1:] == new[1:]
+    for one, other in zip(known[0], new[0], strict=True):
+        for field in ("method", "target", "headers", "body", "head", "close"):
+            assert getattr(one, field) == getattr(other, field)
 
 
 SEEDS = [

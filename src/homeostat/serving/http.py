@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from time import monotonic, perf_counter
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 import msgspec
@@ -26,6 +26,8 @@ PIPELINE = 128
 SMALL = 4096
 """Bytes of a body that are not counted among those that a worker holds: a request weighs as much
 without one."""
+HEADS, HEAD = 1000, 1024
+"""How many heads are remembered, the oldest forgotten first, and the bytes that one may have."""
 LINGER = 1.0
 """Seconds for which input is still read and thrown away after a refusal, so that the client
 sees the refusal and not a reset."""
@@ -48,6 +50,7 @@ _CHECKED = frozenset(
 _LENGTHS = frozenset(map(len, KEPT | _CHECKED))
 _KNOWN = {spelt: name for name in KEPT | _CHECKED for spelt in (name, name.title())}
 """Lower case by the usual spellings; others are lowered first."""
+_END = b"\r\n\r\n"
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
 
@@ -70,12 +73,22 @@ class Limits(msgspec.Struct, frozen=True):
     stall: float = 30.0
 
 
+class Head(NamedTuple):
+    """What the parser made of a head. length: of the body after it."""
+
+    method: bytes
+    target: bytes
+    length: int
+
+
 class Server(Front):
     """What the connections of a worker share. handle(exchange) must answer, now or later;
     refused() is called for every request that never reached it; ended(status) for both, once the
-    answer is known and before it is written."""
+    answer is known and before it is written. heads: by their bytes, those that a client may send
+    again to the letter: they are parsed once.
+    """
 
-    __slots__ = ("connections", "draining", "handle", "limits", "refused")
+    __slots__ = ("connections", "draining", "handle", "heads", "limits", "refused")
 
     def __init__(
         self,
@@ -87,6 +100,7 @@ class Server(Front):
         super().__init__(ended, limits.bodies)
         self.handle, self.refused, self.limits = handle, refused, limits
         self.connections: set[Connection] = set()
+        self.heads: dict[bytes, Head] = {}
         self.draining = False
         self.tick(0.0)
 
@@ -96,6 +110,12 @@ class Server(Front):
         self.dated(formatdate(usegmt=True))
         for connection in list(self.connections):
             connection.check(now)
+
+    def remember(self, head: bytes, meaning: Head) -> None:
+        """What a head means that can be taken as it is."""
+        if len(self.heads) >= HEADS:
+            del self.heads[next(iter(self.heads))]
+        self.heads[head] = meaning
 
     def drain(self, now: float) -> None:
         """Part with the clients, each between two requests; call it until none is left."""
@@ -114,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._client = ""
         self._exchange: Exchange | None = None  # being received
+        self._fresh = b""  # what is being parsed, where a request begins with it
         self._in_head = False
         self._head = self._fed = self._headers = 0
         self._length = 0
@@ -147,6 +168,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        if self._exchange is None:
+            # between two requests the parser knows nothing: the same bytes mean the same again
+            end = data.find(_END) + len(_END)
+            known = self.server.heads.get(data[:end])
+            if known is not None and len(data) == end + known.length:
+                exchange = Exchange(self.server, self.flush, self._client)
+                exchange.method, exchange.target = known.method, known.target
+                self._take(exchange, data[end:])
+                return
+            self._fresh = data
+        else:
+            self._fresh = b""
         head = self._exchange if self._in_head else None
         try:
             self._parser.feed_data(data)
@@ -321,11 +354,26 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if self._refused or exchange is None:
             return
-        body = self._body
-        exchange.body = body if isinstance(body, bytes) else bytes(body)
-        exchange.started = perf_counter()
-        self._body = b""
+        body, self._body = self._body, b""
+        if self._fresh:
+            self._learn(exchange, len(body))
         self._continue = False
+        self._take(exchange, body if isinstance(body, bytes) else bytes(body))
+
+    def _learn(self, exchange: Exchange, length: int) -> None:
+        """Remember the head of a request that came in one piece and by itself, unless there is
+        more to its head than whom it asks for what."""
+        data, self._fresh = self._fresh, b""
+        end = data.find(_END) + len(_END)
+        alone = len(_END) <= end <= HEAD and length <= SMALL and len(data) == end + length
+        special = exchange.close or exchange.head or exchange.headers or self._expect
+        if alone and not special and not self._parser.should_upgrade():
+            self.server.remember(data[:end], Head(exchange.method, exchange.target, length))
+
+    def _take(self, exchange: Exchange, body: bytes) -> None:
+        """A request is there."""
+        exchange.body = body
+        exchange.started = perf_counter()
         if self.server.draining:
             exchange.close = True
         self._waiting.append(exchange)
