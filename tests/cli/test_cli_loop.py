@@ -67,7 +67,7 @@ def test_every_command_that_reads_speaks_to_people_too(
         (["lineage", "9"], 2, "there is no version '9'"),
         (["rollout", "start", "9"], 2, "9"),
         (["rollout", "pause"], 1, ""),
-        (["rollout", "explain"], 2, "no rollouts at all"),
+        (["rollout", "explain"], 2, "no rollout yet -> homeostat rollout start"),
         (["rollout", "explain", "--format", "pdf"], 2, "expected md, json, html"),
         (["rollout", "abort", "--to", "9"], 1, "has never been the champion"),
     ],

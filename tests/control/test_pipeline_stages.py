@@ -11,13 +11,16 @@ import polars as pl
 import pytest
 
 from homeostat.control import pipeline
+from homeostat.control.history import history
 from homeostat.control.model import LoopEvent, Run, RunStarted, State, load
 from homeostat.control.platform import Platform
 from homeostat.control.record import settle
-from homeostat.core.errors import BadInput
+from homeostat.core.errors import BadInput, Unavailable
 from homeostat.core.names import Stage
 from homeostat.testing.replay import Replay
 from homeostat.training.spec import Anchor
+
+from ..worlds import Down
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 BEFORE_TRAINING = (Stage.INGEST, Stage.TRANSFORM, Stage.VALIDATE)
@@ -98,6 +101,18 @@ def test_no_stage_can_be_left_out(platform: Platform) -> None:
     pipeline.stage(platform, Stage.TRANSFORM, run)
     with pytest.raises(BadInput, match="stage validate"):
         pipeline.run(platform, run, first=Stage.TRAIN)
+
+
+def test_a_run_that_could_not_end_says_how_to_go_on_and_a_finished_one_says_what_it_made(
+    platform: Platform,
+) -> None:
+    with pytest.raises(Unavailable, match="it does not answer -> go on with `homeostat run --run "):
+        pipeline.run(replace(platform, registry=Down()))
+    assert Stage.EVALUATE in found(platform, "run-1").stages
+    pipeline.run(platform, "run-1")
+    told = [line.sentence for line in history(platform)]
+    assert told[0] == "run-1 started by hand"
+    assert told[-1] == "run-1 is done: version 1 is registered"
 
 
 def test_of_two_processes_that_train_one_run_the_first_to_end_is_registered(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 RIGHT = """\
@@ -48,7 +49,8 @@ def project(tmp_path: Path) -> Callable[[str], Path]:
 
     def make(text: str) -> Path:
         (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data" / "transactions.parquet").touch()
+        columns = {name: [] for name in ("TRANSACTION_ID", "TX_DATETIME", "TX_FRAUD")}
+        pl.DataFrame(columns).write_parquet(tmp_path / "data" / "transactions.parquet")
         (tmp_path / "fraud.py").write_text(CODE)
         (tmp_path / "homeostat.yaml").write_text(text)
         return tmp_path

@@ -180,6 +180,29 @@ def test_the_source_has_to_exist(project: Make, right: str) -> None:
     assert "did you mean `transactions.parquet`?" in found.line()
 
 
+@pytest.mark.parametrize(("key", "name"), [("key", "TRANSACTION_ID"), ("time", "TX_DATETIME")])
+def test_the_source_has_to_have_the_columns_that_every_row_needs(
+    project: Make, right: str, key: str, name: str
+) -> None:
+    (found,) = check(project(right.replace(f"{key}: {name}", f"{key}: {name[:-1]}"))).mistakes
+    assert found.path == f"$.data.{key}"
+    assert "found TRANSACTION_ID, TX_DATETIME, TX_FRAUD" in found.line()
+    assert f"did you mean `{name}`?" in found.line()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing"])
+def test_the_source_has_to_be_readable(project: Make, right: str, content: bytes) -> None:
+    folder = project(right)
+    (folder / "data" / "transactions.parquet").write_bytes(content)
+    (found,) = check(folder).mistakes
+    assert found.path == "$.data.source"
+
+
+def test_a_source_is_a_path_and_no_url_of_a_file(project: Make, right: str) -> None:
+    text = right.replace("source: data", "source: file://data")
+    assert [m.path for m in check(project(text)).mistakes] == ["$.data.source"]
+
+
 def test_a_glob_that_matches_nothing_is_a_mistake(project: Make, right: str) -> None:
     (found,) = check(project(right.replace("transactions.parquet", "*.csv"))).mistakes
     assert "no file matches data/*.csv" in found.line()

@@ -86,7 +86,10 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
+        raise Unavailable(
+            f"{path} cannot be written: {error.strerror}",
+            remedy="name a file in a folder that exists and may be written to",
+        ) from error
 
 
 def _time(table: pl.DataFrame, path: Path, known: datetime) -> pl.Expr:

@@ -8,6 +8,7 @@ import msgspec
 
 from homeostat.control.books import Books
 from homeostat.control.model import (
+    BY_HAND,
     CandidateDropped,
     ChampionChanged,
     LoopEvent,
@@ -83,6 +84,8 @@ def evidence(event: LoopEvent) -> tuple[Verdict, ...]:
 def sentence(event: LoopEvent) -> str:
     """What happened, for a person."""
     match event:
+        case RunStarted() if event.trigger == BY_HAND:
+            return f"{event.run} started by hand"
         case RunStarted():
             cause = f"; likely {event.cause}" if event.cause else ""
             return f"{event.run} started ({event.trigger}): {event.reason}{cause}"
@@ -90,6 +93,8 @@ def sentence(event: LoopEvent) -> str:
             return f"{event.run} {event.stage}: {event.verdict.sentence}"
         case RunCrashed():
             return f"{event.run}: its process died (attempt {event.attempt}); started again"
+        case RunFinished() if event.version is not None:
+            return f"{event.run} is done: version {event.version} is registered"
         case RunFinished():
             return f"{event.run} {event.outcome}: {event.sentence}"
         case RetrainingRefused():

@@ -24,7 +24,7 @@ from homeostat.control.model import (
 from homeostat.control.platform import Platform
 from homeostat.control.record import settle
 from homeostat.control.stages import Progress, Work
-from homeostat.core.errors import BadInput, NotFound, Refused
+from homeostat.core.errors import BadInput, NotFound, Refused, Unavailable
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Outcome, Verdict
 
@@ -120,7 +120,8 @@ def run(
 ) -> PipelineResult:
     """Run the pipeline (of a run that exists, to continue it), from `first` to `last`.
 
-    Raises BadInput and Refused as the stages do; a verdict that says no is in the result.
+    Raises BadInput, Refused and Unavailable as the stages do, the last with how to go on; a
+    verdict that says no is in the result.
     """
     run = run or begin(platform)
     stages = list(Stage)
@@ -131,12 +132,24 @@ def run(
     result = _result(_find(platform, run)[1])
     for name in stages[start : stop + 1]:
         progress(f"{name}")
-        result = stage(platform, name, run, progress)
+        try:
+            result = stage(platform, name, run, progress)
+        except Unavailable as error:
+            raise _to_go_on(error, run) from error
         if name in result.stages:
             progress(f"{name}: {result.stages[name].sentence}")
         if _find(platform, run)[1].outcome == "refused":
             break
     return result
+
+
+def _to_go_on(error: Unavailable, run: str) -> Unavailable:
+    """What was done is kept, and the rest can still be done."""
+    on = f"go on with `homeostat run --run {run}`"
+    remedy = f"{error.remedy}; {on}" if error.remedy else on
+    return Unavailable(
+        error.what, path=error.path, expected=error.expected, found=error.found, remedy=remedy
+    )
 
 
 def _result(run: Run) -> PipelineResult:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from homeostat.core.errors import BadInput
+
 
 class Clock(Protocol):
     """Tells the time. Law: it may jump either way; callers must survive that."""
@@ -52,16 +54,20 @@ class ScaledClock:
 
     @classmethod
     def parse(cls, text: str | None, source_ns: Callable[[], int]) -> ScaledClock:
-        """From the text form; None or an empty text is real time. Raises ValueError."""
+        """From the text form; None or an empty text is real time. Raises BadInput."""
         if not text:
             return cls(source_ns)
-        start, rate, origin = text.split("@")
-        return cls(
-            source_ns,
-            start=datetime.fromisoformat(start),
-            rate=float(rate),
-            origin_ns=int(origin),
-        )
+        try:
+            begin, speed, since = text.split("@")
+            start, rate, origin = datetime.fromisoformat(begin), float(speed), int(since)
+        except ValueError as error:
+            raise BadInput(
+                "not a clock",
+                expected="START@RATE@ORIGIN_NS, as `homeostat demo` writes it",
+                found=repr(text),
+                remedy="unset HOMEOSTAT_CLOCK for real time",
+            ) from error
+        return cls(source_ns, start=start, rate=rate, origin_ns=origin)
 
     def __str__(self) -> str:
         return f"{from_ns(self._start).isoformat()}@{self.rate!r}@{self._origin}"

@@ -26,6 +26,12 @@ def read(source: str, root: Path) -> pl.DataFrame:
     return tables[0] if len(tables) == 1 else pl.concat(tables, how="vertical_relaxed")
 
 
+def columns(source: str, root: Path) -> list[str]:
+    """The names of the first file's columns, its rows unread. Raises as `read`."""
+    name = _names(source, root)[0]
+    return read_file(name, rows=0).columns
+
+
 def fingerprint(source: str, root: Path) -> str:
     """Digest of the files' names, sizes and times of change. Raises NotFound."""
     hasher = hashlib.sha256()
@@ -39,8 +45,8 @@ def fingerprint(source: str, root: Path) -> str:
     return hasher.hexdigest()
 
 
-def read_file(name: str) -> pl.DataFrame:
-    """One Parquet or CSV file. Raises NotFound, BadInput, Unavailable."""
+def read_file(name: str, *, rows: int | None = None) -> pl.DataFrame:
+    """One Parquet or CSV file, or its first rows. Raises NotFound, BadInput, Unavailable."""
     data: bytes | str = s3.read(name) if s3.is_s3(name) else name
     empty = not data if isinstance(data, bytes) else Path(data).stat().st_size == 0
     if empty:
@@ -48,8 +54,10 @@ def read_file(name: str) -> pl.DataFrame:
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
         if name.endswith(".parquet"):
-            return pl.read_parquet(source, glob=False, hive_partitioning=False)
-        return pl.read_csv(source, try_parse_dates=True, infer_schema_length=10_000, glob=False)
+            return pl.read_parquet(source, glob=False, hive_partitioning=False, n_rows=rows)
+        return pl.read_csv(
+            source, try_parse_dates=True, infer_schema_length=10_000, glob=False, n_rows=rows
+        )
     except pl.exceptions.NoDataError as error:
         raise BadInput("the file has no columns", path=name, expected="a table") from error
     except pl.exceptions.PolarsError as error:

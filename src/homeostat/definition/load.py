@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from homeostat.core.errors import BadDefinition, BadInput
+from homeostat.core.errors import BadDefinition, BadInput, HomeostatError
+from homeostat.data.spec import DataSpec
 from homeostat.definition.document import FILE, Document, read
 from homeostat.definition.functions import check_arguments, load_function
 from homeostat.definition.mistakes import Mistake, Where, did_you_mean, path_text
@@ -177,7 +178,8 @@ def _decode(kind: type[Any], value: Any) -> Any:
 
 def _surroundings(project: Project, root: Path) -> Iterator[Mistake]:
     """What lies around the definition: the source and the functions."""
-    yield from _source(project.data.source, root)
+    missing = list(_source(project.data.source, root))
+    yield from missing or _columns(project.data, root)
     wanted: list[tuple[Where, str | None, tuple[str, ...]]] = [
         (("data", "transform"), project.data.transform, ("frame",)),
         (("training", "fit"), project.training.fit, ("train", "params")),
@@ -194,18 +196,41 @@ def _surroundings(project: Project, root: Path) -> Iterator[Mistake]:
 def _source(source: str, root: Path) -> Iterator[Mistake]:
     if is_remote(source):
         return
-    pattern = source.removeprefix("file://")
-    if glob.glob(pattern, root_dir=root, recursive=True):
+    if glob.glob(source, root_dir=root, recursive=True):
         return
-    folder = (root / pattern).parent
+    folder = (root / source).parent
     beside = sorted(f.name for f in folder.iterdir()) if folder.is_dir() else []
     yield Mistake(
         ("data", "source"),
         f"there is no file {source}" if not glob.has_magic(source) else f"no file matches {source}",
         found=", ".join(beside[:5]) or f"no files in {folder}",
-        remedy=did_you_mean(Path(pattern).name, beside)
+        remedy=did_you_mean(Path(source).name, beside)
         or "correct the path (it starts at the project's folder)",
     )
+
+
+def _columns(data: DataSpec, root: Path) -> Iterator[Mistake]:
+    """Whether the source's files can be read, and have the columns that every row needs."""
+    from homeostat.data import files
+
+    if is_remote(data.source):
+        return
+    try:
+        found = files.columns(data.source, root)
+    except HomeostatError as error:
+        where = ("data", "source")
+        yield Mistake(
+            where, error.what, expected=error.expected, found=error.found, remedy=error.remedy
+        )
+        return
+    for key, name in (("time", data.time), ("key", data.key)):
+        if name not in found:
+            yield Mistake(
+                ("data", key),
+                f"{data.source} has no column {name!r}",
+                found=", ".join(found[:20]),
+                remedy=did_you_mean(name, found),
+            )
 
 
 def _in_order(mistakes: list[Mistake]) -> list[Mistake]:

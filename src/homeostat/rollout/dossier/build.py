@@ -34,9 +34,11 @@ def build(id: str, inputs: Inputs) -> Dossier:
     state, moments = _replay(events)
     if state is None:
         known = [h.event.rollout for h in inputs.events if isinstance(h.event, model.Started)]
+        if not known:
+            raise NotFound("there was no rollout yet", remedy="homeostat rollout start VERSION")
         raise NotFound(
             f"there is no rollout {id!r}",
-            found=", ".join(known[-5:]) if known else "no rollouts at all",
+            found=", ".join(known[-5:]),
             remedy="name a rollout or a version; homeostat history shows what there was",
         )
     looks = _looks(events, inputs.looks, state)
