@@ -32,8 +32,6 @@ SPENT = 0.2
 """The part of the guard's alpha that belongs to the narrowed bounds. The labels' own bounds, which
 decide before and stay in use where nothing is gained, have the rest: taking the narrower of two
 spends on both."""
-PREDICTED = 0.1
-"""Of that, the part for the mean of what is predicted; the rest is for the labels' correction."""
 LEAST_LABELS = 400
 LEAST_GAIN = 1.1
 """Used where it saves at least this factor of labelled requests."""
@@ -97,13 +95,13 @@ def adjusted(
     if not sequences.is_ready(residual, label):
         return None
     point = float(left.mean() + predicted.mean())
-    spread = _spread(residual), _spread(_residual(ps, pw))
+    # of two running means that do not correlate (the regression sees to that): the variance of
+    # their sum falls as that of one mean does, whatever the share of labels, so one bound does
+    variance = _variance(residual) / len(s) + _variance(_residual(ps, pw)) / len(ps)
+    spread = math.sqrt(variance * len(s))
 
     def half(a: float) -> float:
-        own, other = (1 - PREDICTED) * a, PREDICTED * a
-        return spread[0] * float(sequences.width(len(s), own)) + spread[1] * float(
-            sequences.width(len(ps), other)
-        )
+        return spread * float(sequences.width(len(s), a))
 
     return point, point - half(alpha.rollback), point + half(alpha.promotion)
 
@@ -113,8 +111,8 @@ def _residual(s: Array, w: Array) -> Array:
     return np.asarray((s - s.sum() / w.sum() * w) / w.mean())
 
 
-def _spread(residual: Array) -> float:
-    return math.sqrt(float(np.mean(residual**2)))
+def _variance(residual: Array) -> float:
+    return float(np.mean(residual**2))
 
 
 class Expected:
