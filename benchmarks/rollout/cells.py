@@ -57,14 +57,15 @@ def cells(runs: int, seed: int) -> Iterator[Cell]:
     asked: list[tuple[str, tuple[tuple[float, float], ...], tuple[str, ...]]] = [
         ("log loss", ((0.5, 0.02), (0.01, 0.005), (0.001, 0.002)), KINDS),
         ("error", ((0.5, 0.02), (0.01, 0.005), (0.001, 0.002)), KINDS),
-        ("log loss, in slices", ((0.5, 0.02), (0.01, 0.005)), ("independent", "late labels")),
+        ("log loss, in slices", ((0.5, 0.02), (0.01, 0.005)), KINDS),
         ("log loss, 10 % labelled", ((0.5, 0.02), (0.01, 0.005)), ("independent",)),
+        ("log loss, 10 % labelled", ((0.5, 0.02),), ("autocorrelated",)),
         ("error rate", ((0.5, 0.05), (0.01, 0.005), (0.001, 0.001)), KINDS[:2]),
         ("latency objective", ((0.05, 0.01), (0.01, 0.005)), KINDS[:2]),
         ("latency p99", ((0.01, 0.1),), KINDS[:2]),
         ("error rate", ((0.01, 0.005),), tuple(CALLERS)),
         ("latency p99", ((0.01, 0.1),), ("20,000 callers",)),
-        ("bias", ((0.5, 0.1), (0.05, 0.03)), ("independent",)),
+        ("bias", ((0.5, 0.1), (0.05, 0.03)), KINDS[:2]),
     ]
     for guard, bases, kinds in asked:
         for base, margin in bases:

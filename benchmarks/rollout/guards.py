@@ -116,13 +116,14 @@ def rates(blocks: Blocks, margin: float, alpha: Alphas) -> Says:
 def in_slices(
     seen: Stream, places: list[Counts], metric: str, margin: float, alpha: float, looks: Counts
 ) -> Says:
-    """`guards.quality` with slices: places (per slice): which requests are its own, in the order
+    """`guards.quality` with slices: places (per slice): which blocks are its own, in the order
     in which slices appear; each slice may be harmed by three margins."""
     found = [quality(seen, metric, margin, (alpha / 2, alpha), looks)]
     for k, own in enumerate(places, start=1):
-        part = Stream(seen.harm[:, own], seen.positive[:, own])
+        part = Stream(seen.harm[:, own], seen.positive[:, own], seen.block)
         share = (alpha / 2 / (k * (k + 1)), alpha)
-        found.append(quality(part, metric, 3 * margin, share, np.searchsorted(own, looks)))
+        until = seen.block * np.searchsorted(own, looks // seen.block)
+        found.append(quality(part, metric, 3 * margin, share, until))
     passes = np.logical_and.reduce([f.passes for f in found])
     return Says(passes, np.logical_or.reduce([f.fails for f in found]))
 

@@ -27,7 +27,7 @@ from benchmarks.rollout.streams import Array, Counts, Flags, Stream
 from homeostat.rollout import sequences, two_by_two
 from homeostat.rollout.evidence import harm_support
 from homeostat.rollout.guards.common import Alpha
-from homeostat.rollout.guards.estimate import SPENT, adjusted
+from homeostat.rollout.guards.estimate import LEAST_LABELS, SPENT, adjusted
 
 Batch = Callable[[int], Ends]
 """So many rollouts."""
@@ -117,21 +117,27 @@ def _quality(rng: np.random.Generator, cell: Cell) -> Batch:
 
 def _slices(rng: np.random.Generator, cell: Cell) -> Batch:
     """Four slices of 40, 30, 20 and 10 %, in turn; only the third is harmed: by what a slice may
-    be, three margins, once or twice."""
+    be, three margins, once or twice. autocorrelated: all requests of a block are of one slice."""
     fine = streams.population(rng, cell.base, "log_loss", 0.0)
     harmed = streams.population(rng, cell.base, "log_loss", 3 * cell.times * cell.margin)
-    n, turn = 40_000, np.array([0, 1, 0, 2, 1, 0, 3, 1, 2, 0])
-    places = [np.flatnonzero(np.resize(turn, n) == k) for k in range(4)]
-    draw = streams.late if cell.kind == "late labels" else streams.independent
+    turn = np.array([0, 1, 0, 2, 1, 0, 3, 1, 2, 0])
+    n, block = (400_000, BLOCK) if cell.kind == "autocorrelated" else (40_000, 1)
+    places = [np.flatnonzero(np.resize(turn, n // block) == k) for k in range(4)]
+
+    def draw(people: streams.Population, runs: int, requests: int) -> Stream:
+        if cell.kind == "autocorrelated":
+            return streams.repeated(rng, people, runs, requests, block)
+        late = cell.kind == "late labels"
+        return (streams.late if late else streams.independent)(rng, people, runs, requests)
 
     def say(seen: Stream, looks: Counts) -> Says:
-        own = [place[place < looks[-1]] for place in places]
+        own = [place[place < looks[-1] // block] for place in places]
         return guards.in_slices(seen, own, "log_loss", cell.margin, ALPHA, looks)
 
     def batch(runs: int) -> Ends:
-        whole = Stream(*(np.empty((runs, n)) for _ in range(2)))
+        whole = Stream(*(np.empty((runs, n // block)) for _ in range(2)), block)
         for k, own in enumerate(places):
-            part = draw(rng, harmed if k == 2 else fine, runs, len(own))
+            part = draw(harmed if k == 2 else fine, runs, block * len(own))
             whole.harm[:, own], whole.positive[:, own] = part.harm, part.positive
         return _growing(
             runs, (n // 16, n // 4, n), lambda length, live: whole.of(live).first(length), say
@@ -141,30 +147,39 @@ def _slices(rng: np.random.Generator, cell: Cell) -> Batch:
 
 
 def _estimated(rng: np.random.Generator, cell: Cell) -> Batch:
-    """Every tenth request has a label; both versions' scores are known of all."""
+    """Every tenth request has a label (autocorrelated: every tenth block); both versions' scores
+    are known of all. A look that passes is followed by one after each bake."""
     people = streams.population(rng, cell.base, "log_loss", cell.times * cell.margin)
-    n = 100_000 if cell.base > 0.1 else 200_000
-    looks = np.unique(np.geomspace(500, n, 24).astype(int) // 10 * 10)
+    again = cell.kind == "autocorrelated"
+    n, unit = 100_000 if cell.base > 0.1 and not again else 200_000, BLOCK if again else 1
+    grid = np.geomspace(500, n - len(STEPS) * BAKE, 24).astype(int) // BAKE * BAKE
+    looks = np.unique(grid[:, None] + BAKE * np.arange(len(STEPS)))
+    block = np.arange(n) // unit
+    at = np.flatnonzero(block % 10 == 0)
     low, high = ((1 - SPENT) * ALPHA,) * 2, Alpha(SPENT * ALPHA, SPENT * ALPHA)
 
     def one() -> tuple[list[bool], list[bool]]:
-        drawn = rng.integers(0, streams.POPULATION, n)
-        harm, label = people.harm[drawn[::10]], people.label[drawn[::10]]
-        z = people.expected[:, drawn].T
-        passes, fails = [], []
+        drawn = streams.drawn(rng, n, again=again)
+        harm, label, z = people.harm[drawn], people.label[drawn], people.expected[:, drawn].T
+        passes, fails = list[bool](), list[bool]()
         for look in looks:
-            k = int(look) // 10
-            bounds = sequences.mean(harm[:k], harm_support("log_loss"), alpha=low, label=label[:k])
+            if look not in grid and not (passes and passes[-1]):
+                passes.append(False)
+                fails.append(False)
+                continue
+            known, every = at[: np.searchsorted(at, look)], slice(0, look)
+            mine, ours = (block[known], block[every]) if again else (None, None)
+            h, y = harm[known], label[known]
+            bounds = sequences.mean(h, harm_support("log_loss"), alpha=low, label=y, block=mine)
             ends = bounds.low, bounds.high
-            if k >= 400:
-                every = z[:look]
-                told = adjusted(harm[:k], every[::10], every, label[:k], (None, None), high)
+            if len(known) >= LEAST_LABELS:
+                told = adjusted(h, z[known], z[every], y, (mine, ours), high)
                 if told is not None and told[2] - told[0] < (bounds.high - bounds.point) / 1.05:
                     ends = told[1:]
             passes.append(ends[1] < cell.margin)
             fails.append(ends[0] > 0)
-            if fails[-1]:
-                break
+            if fails[-1] or sum(passes[-len(STEPS) :]) == len(STEPS):
+                break  # it is over
         rest = [False] * (len(looks) - len(passes))
         return passes + rest, fails + rest
 
@@ -272,15 +287,21 @@ def _largest(x: Array, ends: Counts) -> list[Array]:
 
 
 def _bias(rng: np.random.Generator, cell: Cell) -> Batch:
-    """Rates of alerts in two groups of 70 and 30 %, apart by so many times what is allowed."""
+    """Rates of alerts in two groups of 70 and 30 %, apart by so many times what is allowed.
+    autocorrelated: each request comes five times in a row, on average."""
     n = 60_000
     looks = np.unique(np.geomspace(100, n, 60).astype(int) // 10 * 10)
     groups = np.stack((looks * 7 // 10, looks * 3 // 10), axis=1)
     rate = np.array([cell.base, cell.base + cell.times * cell.margin])
+    again = cell.kind == "autocorrelated"
 
     def batch(runs: int) -> Ends:
-        new = rng.binomial(np.diff(groups, axis=0, prepend=0), rate, (runs, len(looks), 2))
-        told = guards.bias(np.cumsum(new, axis=1), groups, cell.margin, BOTH)
+        if again:
+            alerts = streams.repeats(rng, rate, groups, runs)
+        else:
+            new = rng.binomial(np.diff(groups, axis=0, prepend=0), rate, (runs, len(looks), 2))
+            alerts = np.cumsum(new, axis=1)
+        told = guards.bias(alerts, groups, cell.margin, BOTH)
         return _ended(told, looks)
 
     return batch

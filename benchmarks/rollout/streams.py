@@ -104,6 +104,27 @@ def repeated(rng: np.random.Generator, people: Population, runs: int, n: int, bl
     return Stream(harm / block, positive, block)
 
 
+def drawn(rng: np.random.Generator, n: int, *, again: bool) -> NDArray[np.int64]:
+    """Of n requests the places in the population. again: as in `repeated`."""
+    if not again:
+        return rng.integers(0, POPULATION, n)
+    many = int(n / RUN + 6 * math.sqrt(n) + 20)
+    return np.repeat(rng.integers(0, POPULATION, many), rng.geometric(1 / RUN, many))[:n]
+
+
+def repeats(rng: np.random.Generator, rate: Array, ends: Counts, runs: int) -> Counts:
+    """(runs, looks, k): events of each of k rates after so many requests (looks, k), which come
+    again as in `repeated`."""
+    found = np.empty((runs, *ends.shape), np.int64)
+    for run in range(runs):
+        for k, p in enumerate(rate):
+            n = int(ends[-1, k])
+            many = int(n / RUN + 6 * math.sqrt(n) + 20)
+            event = np.repeat(rng.random(many) < p, rng.geometric(1 / RUN, many))[:n]
+            found[run, :, k] = np.cumsum(event)[ends[:, k] - 1]
+    return found
+
+
 def late(
     rng: np.random.Generator, people: Population, runs: int, n: int, delay: int = 2000
 ) -> Stream:
