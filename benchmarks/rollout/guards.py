@@ -128,12 +128,16 @@ def in_slices(
     return Says(passes, np.logical_or.reduce([f.fails for f in found]))
 
 
-def bias(alerts: Array, groups: Array, most: float, alpha: Alphas) -> Says:
-    """`guards.bias` of two groups. alerts (runs, looks, 2): so far; groups (looks, 2): requests."""
+def bias(
+    alerts: Array, groups: Array, most: float, alpha: Alphas, worth: Array | None = None
+) -> Says:
+    """`guards.bias` of two groups. alerts (runs, looks, 2): so far; groups (looks, 2): requests.
+    worth (runs, looks, 2, 2): how many requests are worth one, for lower and upper bounds."""
     ends = []
     for g in range(2):
         own, both = alpha[0] / (2 * (g + 1) * (g + 2)), alpha[1] / 2
-        ends.append([_rate(alerts[..., g], groups[:, g], a) for a in (own, both)])
+        each = None if worth is None else worth[:, :, g]
+        ends.append([_rate(alerts[..., g], groups[:, g], a, each) for a in (own, both)])
     (first, first_outer), (second, second_outer) = ends
     low = np.maximum(first[0] - second[1], second[0] - first[1])
     high = np.maximum(
@@ -143,9 +147,15 @@ def bias(alerts: Array, groups: Array, most: float, alpha: Alphas) -> Says:
     return Says(high < most, low > most)
 
 
-def _rate(k: Array, n: Array, alpha: float) -> tuple[Array, Array]:
+def _rate(k: Array, n: Array, alpha: float, worth: Array | None) -> tuple[Array, Array]:
     """`sequences.rate` of many counts: k (runs, looks) of n (looks)."""
     found = np.empty((2, *k.shape))
+    if worth is not None:
+        every = np.broadcast_to(n, k.shape)
+        low, high = worth[..., 0], worth[..., 1]
+        found[0] = 1 - sequences.rates_high(every / low, (every - k) / low, alpha)
+        found[1] = sequences.rates_high(every / high, k / high, alpha)
+        return np.where(k > 0, found[0], 0.0), np.where(k < n, found[1], 1.0)
     for j, of in enumerate(n):
         counts, back = np.unique(k[:, j], return_inverse=True)
         found[0, :, j] = 1 - sequences.rates_high(of, of - counts, alpha)[back]

@@ -289,19 +289,20 @@ def _largest(x: Array, ends: Counts) -> list[Array]:
 def _bias(rng: np.random.Generator, cell: Cell) -> Batch:
     """Rates of alerts in two groups of 70 and 30 %, apart by so many times what is allowed.
     autocorrelated: each request comes five times in a row, on average."""
-    n = 60_000
-    looks = np.unique(np.geomspace(100, n, 60).astype(int) // 10 * 10)
+    again = cell.kind == "autocorrelated"
+    n, step = (300_000, 10 * BLOCK) if again else (60_000, 10)
+    looks = np.unique(np.geomspace(10 * step, n, 60 if step == 10 else 30).astype(int))
+    looks = looks // step * step
     groups = np.stack((looks * 7 // 10, looks * 3 // 10), axis=1)
     rate = np.array([cell.base, cell.base + cell.times * cell.margin])
-    again = cell.kind == "autocorrelated"
 
     def batch(runs: int) -> Ends:
         if again:
-            alerts = streams.repeats(rng, rate, groups, runs)
+            alerts, worth = streams.repeats(rng, rate, groups, runs, BLOCK)
         else:
             new = rng.binomial(np.diff(groups, axis=0, prepend=0), rate, (runs, len(looks), 2))
-            alerts = np.cumsum(new, axis=1)
-        told = guards.bias(alerts, groups, cell.margin, BOTH)
+            alerts, worth = np.cumsum(new, axis=1), None
+        told = guards.bias(alerts, groups, cell.margin, BOTH, worth)
         return _ended(told, looks)
 
     return batch

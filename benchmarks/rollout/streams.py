@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from homeostat.rollout import two_by_two
 from homeostat.rollout.evidence import losses
+from homeostat.rollout.sequences import Mean
 from homeostat.rollout.two_by_two import Blocks
 
 Array = NDArray[np.float64]
@@ -112,17 +114,25 @@ def drawn(rng: np.random.Generator, n: int, *, again: bool) -> NDArray[np.int64]
     return np.repeat(rng.integers(0, POPULATION, many), rng.geometric(1 / RUN, many))[:n]
 
 
-def repeats(rng: np.random.Generator, rate: Array, ends: Counts, runs: int) -> Counts:
-    """(runs, looks, k): events of each of k rates after so many requests (looks, k), which come
-    again as in `repeated`."""
+def repeats(
+    rng: np.random.Generator, rate: Array, ends: Counts, runs: int, block: int
+) -> tuple[Counts, Array]:
+    """Of requests that come again as in `repeated`, after so many (looks, k): (runs, looks, k)
+    events of each of k rates, and (runs, looks, k, 2) how many requests are worth one."""
     found = np.empty((runs, *ends.shape), np.int64)
+    worth = np.empty((runs, *ends.shape, 2))
     for run in range(runs):
         for k, p in enumerate(rate):
             n = int(ends[-1, k])
             many = int(n / RUN + 6 * math.sqrt(n) + 20)
             event = np.repeat(rng.random(many) < p, rng.geometric(1 / RUN, many))[:n]
             found[run, :, k] = np.cumsum(event)[ends[:, k] - 1]
-    return found
+            mean = Mean((0.0, 1.0), (0.5, 0.5))
+            for look, (begin, end) in enumerate(itertools.pairwise([0, *ends[:, k]])):
+                own = np.arange(begin, end) // block
+                mean.add(event[begin:end].astype(np.float64), block=own)
+                worth[run, look, k] = mean.effect()[:2]
+    return found, worth
 
 
 def late(

@@ -466,6 +466,23 @@ def test_requests_without_a_label_narrow_the_bounds_and_the_verdict_says_by_how_
     assert told.n == plain.n == 1200
 
 
+def test_bursts_of_one_group_are_not_taken_for_bias() -> None:
+    """Of each group a hundred bursts of fifty alike requests, which say as much as a hundred."""
+    log, labels = traffic(10_000, apart=0.02)
+    second = pl.col("id").str.slice(1).cast(pl.Int64) // 50
+    alerts = (second // 2) % 20 < pl.when(second % 2 == 0).then(13).otherwise(9)
+    bursts = log.with_columns(
+        score=alerts.cast(pl.Float64), features=pl.concat_list((second % 2).cast(pl.Float32))
+    )
+    plan = RolloutSpec(guards=Guards(bias=BiasGuard(by="group", max=0.1)))
+    (verdict, *_) = measure(plan, see(bursts, labels))
+    assert verdict.figure == pytest.approx(0.2)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    mixed = bursts.with_columns(time=pl.col("time").shuffle(3).over("version"))
+    (apart, *_) = measure(msgspec.structs.replace(plan, block=Duration(0)), see(mixed, labels))
+    assert apart.failed
+
+
 def test_bounds_are_not_narrowed_on_fewer_blocks_than_they_need() -> None:
     seen = see(*traffic(12_000, skill=3.0, garbled=0.1, labelled=0.1))
     guards = Guards(quality=QualityGuard("brier", margin=0.02))

@@ -61,11 +61,17 @@ def effect(requests: Array, wrong: Array) -> Effect:
         return ONE
     rate = float(wrong.sum()) / n
     clustered = float(((wrong - rate * requests) ** 2).sum())
+    low, high = of_clusters(n, rate, clustered, float((requests**2).sum()) / n)
+    return Effect(low, high, int((requests > 0).sum()))
+
+
+def of_clusters(n: float, rate: float, clustered: float, size: float) -> tuple[float, float]:
+    """-> low, high of `Effect` for n requests in clusters. clustered: the sum of squares of what
+    clusters' events are more than their requests let expect. size: of a request's cluster."""
     independent = n * rate * (1 - rate)
-    size = float((requests**2).sum()) / n  # of the caller of a request
     seen = clustered / independent if independent > 0 else size
     unseen = (clustered + size**2) / (independent + size)
-    return Effect(max(seen, 1.0), max(unseen, 1.0), int((requests > 0).sum()))
+    return max(seen, 1.0), max(unseen, 1.0)
 
 
 def _plus(counts: Array, caller: NDArray[np.int64], many: int) -> Array:

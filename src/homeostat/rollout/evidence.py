@@ -63,5 +63,5 @@ def _judge(name: str, plan: RolloutSpec, seen: Observations, alpha: Alpha) -> Ve
     if name == "latency" and guards.latency is not None:
         return rates.judge_objective(guards.latency, seen, alpha)
     if name == "bias" and guards.bias is not None:
-        return bias.judge(guards.bias, seen, alpha)
+        return bias.judge(guards.bias, plan, seen, alpha)
     raise LookupError(f"guard {name} is declared, and nothing judges it")

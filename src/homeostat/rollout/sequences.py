@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
-from homeostat.rollout.callers import ONE, Effect
+from homeostat.rollout.callers import ONE, Effect, of_clusters
 
 Array = NDArray[np.float64]
 
@@ -126,6 +126,16 @@ class Mean:
         upper = max(high - (high - low) * _betting_low(1.0 - unit, alpha[1], size), point)
         return Bounds(point, lower, upper, self._n)
 
+    def effect(self) -> Effect:
+        """Of a rate, where each x is 0 or 1: how many observations are worth one."""
+        if not self._n:
+            return ONE
+        level = self._levels[self._merges()]
+        rate = min(max(self._centre + level.mean, 0.0), 1.0)
+        return Effect(
+            *of_clusters(level.weight, rate, level.n * level.second(level.mean), level.size)
+        )
+
     def _merges(self) -> int:
         """How often neighbouring blocks are put together, as `merged` does."""
         k = 0
@@ -173,6 +183,15 @@ class _Level:
     def mean(self) -> float:
         """By weight, less the centre."""
         return float(self._sums[0] / self._sums[1])
+
+    @property
+    def weight(self) -> float:
+        return float(self._sums[1])
+
+    @property
+    def size(self) -> float:
+        """Of the block of an observation."""
+        return float(self._sums[4] / self._sums[1])
 
     def second(self, p: float) -> float:
         """The mean square of what blocks are more than their weight lets expect at a mean p."""
@@ -276,12 +295,13 @@ def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
     return enough
 
 
-def rate(n: int, k: int, *, alpha: tuple[float, float]) -> Bounds:
-    """Bounds of a probability from k events in n trials; alpha: (of low, of high)."""
+def rate(n: int, k: int, *, alpha: tuple[float, float], effect: Effect = ONE) -> Bounds:
+    """Bounds of a probability from k events in n trials; alpha: (of low, of high). effect: where
+    trials hang together."""
     if n == 0:
         return NOTHING
-    low = 0.0 if k == 0 else 1.0 - _rate_high(n, n - k, alpha[0])
-    high = 1.0 if k == n else _rate_high(n, k, alpha[1])
+    low = 0.0 if k == 0 else 1.0 - _rate_high(n / effect.low, (n - k) / effect.low, alpha[0])
+    high = 1.0 if k == n else _rate_high(n / effect.high, k / effect.high, alpha[1])
     return Bounds(k / n, low, high, n)
 
 
@@ -415,15 +435,15 @@ def _log_mixture_below(
 
 
 @functools.lru_cache(maxsize=4096)
-def _rate_high(n: int, k: int, alpha: float) -> float:
+def _rate_high(n: float, k: float, alpha: float) -> float:
     """The smallest p above k/n that is rejected as too high (1 when none is)."""
-    return float(rates_high(n, np.array([float(k)]), alpha)[0])
+    return float(rates_high(n, np.array([k]), alpha)[0])
 
 
-def rates_high(n: float, k: Array, alpha: float) -> Array:
+def rates_high(n: Array | float, k: Array, alpha: float) -> Array:
     """The same for many counts k (m)."""
     goal = math.log(1 / alpha)
-    low, high = k / n, np.ones(len(k))
+    low, high = k / n, np.ones(k.shape)
     for _ in range(31):
         p = np.clip((low + high) / 2, 1e-300, 1 - 1e-16)
         rejected = _log_mixture_below(n, k, p, 0.5, 0.5) >= goal

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
+from homeostat.rollout.guards.blocks import in_order
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
+from homeostat.rollout.seen.columns import Flags, Numbers
 from homeostat.rollout.seen.evidence import Evidence
 from homeostat.rollout.seen.observations import Observations
-from homeostat.rollout.sequences import NOTHING, Bounds
-from homeostat.rollout.spec import BiasGuard
+from homeostat.rollout.sequences import NOTHING, Bounds, Mean
+from homeostat.rollout.spec import BiasGuard, RolloutSpec
 
 CLASSES = {
     "demographic_parity_difference": (None,),
@@ -18,7 +22,7 @@ CLASSES = {
 """metric -> the true classes within which rates are compared (None: all requests)."""
 
 
-def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
+def judge(guard: BiasGuard, plan: RolloutSpec, seen: Observations, alpha: Alpha) -> Verdict:
     """The largest difference between groups, on every request that the candidate scored (in the
     shadow, too). Rates of labelled requests where the metric asks for the true class.
 
@@ -34,8 +38,8 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     classes = CLASSES[guard.metric]
     part = alpha.part(len(classes))
     evidence = seen.alerts if classes == (None,) else seen.scored
-    folded = evidence.fold(("bias", guard.by), lambda: Groups(guard.by))
-    folded.add(evidence, seen)
+    folded = evidence.fold(("bias", guard.by, plan.block), lambda: Groups(guard.by))
+    folded.add(evidence, seen, plan)
     found = [_difference(folded.counts(c), guard.min_share, part) for c in classes]
     gap = max(found, key=lambda f: f[0].point if f[0].n else -1.0)
     bounds, names = gap[0], gap[1]
@@ -55,8 +59,24 @@ def judge(guard: BiasGuard, seen: Observations, alpha: Alpha) -> Verdict:
     return judged("bias", harm, guard.max, guard.max, sentence, unit, seen)
 
 
-Counts = dict[str, tuple[int, int]]
-"""Group -> requests, and how many of them raised an alert; in the order in which they appeared."""
+class Alerts:
+    """Requests of a group, and how many of them raised an alert. Requests that are close in time
+    may hang together (`Mean`): they count as the independent ones that they are worth."""
+
+    def __init__(self) -> None:
+        self.n = self.k = 0
+        self._mean = Mean((0.0, 1.0), (0.5, 0.5))
+
+    def add(self, alert: Flags, block: Numbers | None) -> None:
+        self.n, self.k = self.n + len(alert), self.k + int(alert.sum())
+        self._mean.add(alert.astype(np.float64), block=block)
+
+    def bounds(self, alpha: tuple[float, float]) -> Bounds:
+        return sequences.rate(self.n, self.k, alpha=alpha, effect=self._mean.effect())
+
+
+Counts = dict[str, Alerts]
+"""Group -> its alerts; in the order in which they appeared."""
 
 
 class Groups:
@@ -66,18 +86,21 @@ class Groups:
         self._by, self._taken = by, 0
         self._counts: dict[float | None, Counts] = {None: {}, 0.0: {}, 1.0: {}}
 
-    def add(self, evidence: Evidence, seen: Observations) -> None:
-        rows = evidence.rows(self._taken)
+    def add(self, evidence: Evidence, seen: Observations, plan: RolloutSpec) -> None:
+        rows, block = in_order(evidence.rows(self._taken), plan, seen)
         self._taken += len(rows)
+        if not len(rows):
+            return
         alerts = rows.candidate >= seen.thresholds[1]
         for true_class, counts in self._counts.items():
             those = slice(None) if true_class is None else rows.label == true_class
             groups, alert = rows.groups[self._by][those], alerts[those]
+            near = None if block is None else block[those]
             for group in dict.fromkeys(groups.tolist()):
                 if group is not None:
-                    n, k = counts.get(group, (0, 0))
-                    mine = alert[groups == group]
-                    counts[group] = n + len(mine), k + int(mine.sum())
+                    mine = groups == group
+                    own = None if near is None else near[mine]
+                    counts.setdefault(group, Alerts()).add(alert[mine], own)
 
     def counts(self, true_class: float | None) -> Counts:
         return self._counts[true_class]
@@ -89,11 +112,10 @@ def _difference(counts: Counts, min_share: float, alpha: Alpha) -> tuple[Bounds,
         return NOTHING, ""
     inner: dict[str, Bounds] = {}
     outer: dict[str, Bounds] = {}
-    for i, (value, (n, k)) in enumerate(counts.items(), start=1):
+    for i, (value, alerts) in enumerate(counts.items(), start=1):
         own, both = alpha.rollback / (2 * i * (i + 1)), alpha.promotion / 2
-        inner[value] = sequences.rate(n, k, alpha=(own, own))
-        outer[value] = sequences.rate(n, k, alpha=(both, both))
-    total = sum(n for n, _ in counts.values())
+        inner[value], outer[value] = alerts.bounds((own, own)), alerts.bounds((both, both))
+    total = sum(alerts.n for alerts in counts.values())
     largest = sorted(inner, key=lambda g: -inner[g].n)
     asked = [g for g in largest if inner[g].n >= min_share * total or g in largest[:2]]
     low = max(r.low for r in inner.values()) - min(r.high for r in inner.values())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.core.verdict import Outcome, Verdict
+from homeostat.rollout.guards.blocks import in_order
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract
 from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.losses import harm_support, largest, losses
@@ -126,28 +125,6 @@ def weight(rows: Rows) -> Array:
     """How many requests each labelled one stands for: one over the chance of its label to become
     known (inverse propensity; Horvitz & Thompson 1952)."""
     return 1.0 / np.maximum(rows.propensity, 1e-6)
-
-
-def in_order(
-    rows: Rows, plan: RolloutSpec, seen: Observations
-) -> tuple[Rows, NDArray[np.int64] | None]:
-    """The rows by block, and their block numbers: those that were answered within `plan.block` of
-    each other and came to count within it. A block that is not over yet is left out."""
-    size = plan.block // _MICROSECOND
-    if not size or not len(rows):
-        return rows, None
-    counted = rows.counts // size
-    if seen.now is not None:  # they are in the order in which they came to count
-        over = int(np.searchsorted(counted, round(seen.now.timestamp() * 1e6) // size))
-        rows, counted = rows.take(slice(0, over)), counted[:over]
-    asked = rows.time // size
-    order = np.lexsort((asked, counted))
-    counted, asked = counted[order], asked[order]
-    new = (np.diff(counted, prepend=counted[:1]) != 0) | (np.diff(asked, prepend=asked[:1]) != 0)
-    return rows.take(order), np.cumsum(new)
-
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 # -- slices ------------------------------------------------------------------------------------

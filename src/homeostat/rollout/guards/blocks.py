@@ -1,0 +1,33 @@
+"""Which requests are one observation, because they were close in time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.rollout.seen.observations import Observations
+from homeostat.rollout.seen.requests import Rows
+from homeostat.rollout.spec import RolloutSpec
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def in_order(
+    rows: Rows, plan: RolloutSpec, seen: Observations
+) -> tuple[Rows, NDArray[np.int64] | None]:
+    """The rows by block, and their block numbers: those that were answered within `plan.block` of
+    each other and came to count within it. A block that is not over yet is left out."""
+    size = plan.block // _MICROSECOND
+    if not size or not len(rows):
+        return rows, None
+    counted = rows.counts // size
+    if seen.now is not None:  # they are in the order in which they came to count
+        over = int(np.searchsorted(counted, round(seen.now.timestamp() * 1e6) // size))
+        rows, counted = rows.take(slice(0, over)), counted[:over]
+    asked = rows.time // size
+    order = np.lexsort((asked, counted))
+    counted, asked = counted[order], asked[order]
+    new = (np.diff(counted, prepend=counted[:1]) != 0) | (np.diff(asked, prepend=asked[:1]) != 0)
+    return rows.take(order), np.cumsum(new)
