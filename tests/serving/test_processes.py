@@ -21,7 +21,7 @@ from homeostat.core.ports import Gauge
 from homeostat.serving import supervisor
 from homeostat.serving.keeper import Keeper
 from homeostat.serving.spec import ServingSpec
-from homeostat.serving.supervisor import Supervisor
+from homeostat.serving.supervisor import Supervisor, _Child
 
 from .conftest import Ledger, Load, Plane, metric, wait_for
 
@@ -161,3 +161,18 @@ def test_what_cannot_be_started_is_told_once_and_tried_again(
     child.watch(40.0)
     assert child.process is not None
     assert child.process.wait() == 0
+
+
+def test_time_in_which_the_supervisor_did_not_run_is_not_held_against_a_worker() -> None:
+    child = _Child("worker", ["sleep", "60"], os.environ, lambda: 0, patience=30.0)
+    child.start(0.0)
+    process = child.process
+    assert process is not None
+    child.watch(0.1)
+    child.watch(500.0)  # the machine stood still
+    for second in range(501, 528):
+        child.watch(float(second))
+    assert process.poll() is None
+    for second in range(528, 532):
+        child.watch(float(second))
+    assert process.wait() == -signal.SIGKILL

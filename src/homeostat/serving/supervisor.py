@@ -29,6 +29,8 @@ _logger = logging.getLogger(__name__)
 
 WATCH = 0.05
 """Seconds between looks at the processes."""
+BLINK = 1.0
+"""Seconds between two of them that count at most as time in which a process said nothing."""
 STEADY = 5.0
 """Seconds after which a process counts as started well, and its next crash as the first."""
 SLOWEST = 5.0
@@ -56,12 +58,13 @@ class _Child:
         self.process: subprocess.Popen[bytes] | None = None
         self._crashes, self._started, self._again = 0, 0.0, 0.0
         self._beats, self._patience = beats, patience
-        self._heard, self._heard_at = 0, 0.0
+        self._heard, self._looked, self._silent = 0, 0.0, 0.0
         self._trouble = ""
 
     def start(self, now: float) -> None:
         """Raises OSError."""
-        self._started = self._heard_at = now
+        self._started = self._looked = now
+        self._silent = 0.0
         self.process = subprocess.Popen(self._argv, env=self._env, start_new_session=True)
 
     def watch(self, now: float) -> None:
@@ -89,12 +92,15 @@ class _Child:
     def _listen(self, process: subprocess.Popen[bytes], now: float) -> None:
         """Kill it when it says nothing any more: it hangs, and its clients with it."""
         heard = self._beats() if self._beats is not None else self._heard + 1
+        # a machine that stood still (a virtual one that was moved, say) held up both of us
+        self._silent += min(now - self._looked, BLINK)
+        self._looked = now
         if heard != self._heard:
-            self._heard, self._heard_at = heard, now
-        elif now - self._heard_at >= self._patience:
-            _logger.error("%s has hung for %.0f s: killed", self.name, now - self._heard_at)
+            self._heard, self._silent = heard, 0.0
+        elif self._silent >= self._patience:
+            _logger.error("%s has hung for %.0f s: killed", self.name, self._silent)
             process.kill()
-            self._heard_at = now  # it may take a moment to end
+            self._silent = 0.0  # it may take a moment to end
 
     def stop(self, deadline: float) -> None:
         """Wait for it after SIGTERM; kill it at the deadline."""
