@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.serving import measure, report
@@ -33,8 +35,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     pin(measure.CLIENT_CORES)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    with console.status("") as status:
-        outcome = measure.run(plan, lambda text: status.update(text))
+    with telling(console) as tell:
+        outcome = measure.run(plan, tell)
     made = report.Report(measure.now(), report.machine(), plan.seconds, plan.repeats, outcome)
     report.show(made, console)
     given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,16 @@ def main() -> int:
         report.write_docs(made, ROOT / "docs")
         console.print("docs/benchmarks.md has been rewritten")
     return 0
+
+
+@contextlib.contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """What is being done: in a line that changes on a terminal, else a line each on stderr."""
+    if not console.is_terminal:
+        yield lambda text: print(text, file=sys.stderr, flush=True)
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 def _narrowed(plan: plans.Plan, only: str, words: str) -> plans.Plan:

@@ -24,8 +24,8 @@ from benchmarks.serving.stats import Sample
 
 TOLERANCE = 1e-4
 """How far a score may be from ONNX Runtime's own."""
-WARM = 0.25
-"""Seconds of load before what is timed."""
+WARM = 0.5
+"""Seconds of load before what is timed: its first requests after a pause are slow."""
 SERVER_CORES, CLIENT_CORES = frozenset({0}), frozenset({1})
 
 
@@ -83,7 +83,7 @@ def _fleet(
     outcome: Outcome,
     tell: Tell,
 ) -> Iterator[list[Running]]:
-    """All servers, started one after the other; those that wait cost nothing."""
+    """All servers, started one after the other; those that wait are paused."""
     with contextlib.ExitStack() as stack:
         fleet: list[Running] = []
         for entry in entries:
@@ -106,6 +106,7 @@ def _fleet(
                 outcome.started.append(
                     Started(entry.name, model.name, workers, one.server.started, rss, pss)
                 )
+                one.server.pause()
                 fleet.append(one)
         yield fleet
 
@@ -209,7 +210,9 @@ def _measure(
         tell(f"round {repeat + 1} of {plan.repeats}: {describe(cell)}")
         for one in fleet:
             if one.model.name == cell.model and cell in plan.cells(one.entry, workers):
+                one.server.resume()
                 _measure_one(one, cell, plan, checked, outcome)
+                one.server.pause()
 
 
 def _measure_one(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,10 @@ from benchmarks.serving.warden import descendants
 ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+AHEAD = 0.3
+"""Seconds."""
 
 
 class NotStarted(Exception):
@@ -104,11 +110,31 @@ class Server:
         sizes = [_memory(pid) for pid in self.pids()]
         return sum(rss for rss, _ in sizes), sum(pss for _, pss in sizes)
 
+    def pause(self) -> None:
+        """Stop all its processes, so that it takes nothing from those that are measured. Parents
+        first, so that none misses its children."""
+        for pid in self.pids():
+            _send(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on. Children first, and a moment before their parents, which may kill those
+        that have not given a sign of life for long."""
+        pids = self.pids()
+        for pid in reversed(pids):
+            if len(pids) > 1 and pid == pids[0]:
+                time.sleep(AHEAD)
+            _send(pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """Idempotent; waits until all its processes are gone."""
         if self._warden.stdin is not None and not self._warden.stdin.closed:
             self._warden.stdin.close()
         self._warden.wait()
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended since we looked
+        os.kill(pid, number)
 
 
 def _succeeds(port: int, path: str) -> bool:

@@ -6,6 +6,7 @@ they are killed when standard input ends, which it does however the benchmark en
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -58,6 +59,9 @@ def main(command: list[str]) -> int:
 def _end(server: subprocess.Popen[bytes]) -> None:
     if server.poll() is None:
         server.terminate()
+    for pid in descendants(os.getpid()):  # who is paused hears of it too
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + GRACE
     while left := list(descendants(os.getpid())):
         number = signal.SIGKILL if time.monotonic() > deadline else 0
