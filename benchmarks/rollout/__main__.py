@@ -8,6 +8,7 @@ more than three of its standard errors.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +36,10 @@ def main() -> int:
     began = time.perf_counter()
     few, seed = max(args.runs // 4, 20), args.seed
     with ProcessPoolExecutor(args.workers) as pool:
-        rows = list(pool.map(measure, cells(args.runs, seed)))
+        wanted, rows = list(cells(args.runs, seed)), []
+        for row in pool.map(measure, wanted):
+            rows.append(row)
+            print(f"{len(rows)} of {len(wanted)} rows", file=sys.stderr, flush=True)
         table, above = tables.errors(rows, time.perf_counter() - began, args.workers)
         others: dict[str, Callable[[], Iterable[str]]] = {
             "A block that nobody declared": partial(tables.undeclared, few, seed),
