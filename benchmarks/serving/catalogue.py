@@ -85,8 +85,9 @@ class Entry(NamedTuple):
                 if isinstance(self.binary, str):
                     return self.binary
                 return payloads.http_wires(self.binary, model, payload.rows)
-            case _:
-                return payloads.http_wires(self.json, model, payload.rows)
+            case kind:
+                dialect = payloads.NAMED.get(kind, self.json)
+                return payloads.http_wires(dialect, model, payload.rows)
 
 
 def place(entry: Entry, model: Model, folder: Path, python: str, workers: int) -> Place:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks.serving.load import MakeWire
-from benchmarks.serving.models import rows
+from benchmarks.serving.models import NAMES, rows
 from benchmarks.serving.wire import Grpc, Http1
 from numpy.typing import NDArray
 
@@ -18,7 +18,8 @@ DIFFERENT = 32
 
 
 class Payload(NamedTuple):
-    """kind: json, binary (tensors after a JSON head) or grpc (raw tensors); rows per request."""
+    """kind: json, binary (tensors after a JSON head) or grpc (raw tensors); for ours alone also v1
+    (lists), objects (V1 by name) and columns (V2, a tensor per feature); rows per request."""
 
     kind: str
     rows: int
@@ -94,6 +95,19 @@ def v1_json(x: Matrix) -> tuple[bytes, bytes]:
     return json.dumps({"instances": table}).encode(), JSON
 
 
+def v1_objects(x: Matrix) -> tuple[bytes, bytes]:
+    objects = [{name: round(float(v), 4) for name, v in zip(NAMES, row, strict=True)} for row in x]
+    return json.dumps({"instances": objects}).encode(), JSON
+
+
+def v2_columns(x: Matrix) -> tuple[bytes, bytes]:
+    tensors = [
+        {"name": name, "shape": [len(x)], "datatype": "FP32", "data": _numbers(x[:, i])}
+        for i, name in enumerate(NAMES)
+    ]
+    return json.dumps({"inputs": tensors}).encode(), JSON
+
+
 def mlflow_json(x: Matrix) -> tuple[bytes, bytes]:
     table = [[round(float(v), 4) for v in row] for row in x]
     return json.dumps({"inputs": table}).encode(), JSON
@@ -119,6 +133,11 @@ def read_list(_: Any, body: bytes) -> list[float]:
 V2 = Dialect("/v2/models/{model}/infer", v2_json, read_v2)
 V2_BINARY = Dialect("/v2/models/{model}/infer", v2_binary, read_v2)
 V1 = Dialect("/v1/models/{model}:predict", v1_json, read_predictions)
+NAMED = {
+    "v1": V1,
+    "objects": Dialect("/v1/models/{model}:predict", v1_objects, read_predictions),
+    "columns": Dialect("/v2/models/{model}/infer", v2_columns, read_v2),
+}
 MLFLOW = Dialect("/invocations", mlflow_json, read_predictions)
 BENTO = Dialect("/{model}", bento_json, read_list)
 

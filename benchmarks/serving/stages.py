@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import uvloop
 from benchmarks.serving import catalogue, load, measure, models, ours, report
-from benchmarks.serving.payloads import Payload
+from benchmarks.serving.payloads import NAMED, Payload
 from benchmarks.serving.plan import HEADLINE
 from benchmarks.serving.process import ROOT, pin
 from benchmarks.serving.sampler import Sampler
@@ -44,6 +44,7 @@ from homeostat.serving.spec import ServingSpec
 from homeostat.serving.worker import Worker
 
 SECTION = "bench-stages"
+KINDS = ("json", "binary", "grpc", *NAMED)
 STAGES = {
     "serving/http": "HTTP: parse, order, write",
     "serving/exchange": "HTTP: parse, order, write",
@@ -197,7 +198,7 @@ def _shared(samples: Path, rate: float, us: float) -> Profile:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.stages")
     parser.add_argument("--model", choices=(models.MLP, models.GBM), default=models.MLP)
-    parser.add_argument("--kind", choices=("json", "binary", "grpc"), default="json")
+    parser.add_argument("--kind", choices=KINDS, default="json")
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--connections", type=int, default=HEADLINE)
     parser.add_argument("--seconds", type=float, default=4.0)

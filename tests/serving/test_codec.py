@@ -20,7 +20,7 @@ from homeostat.serving.codec import (
     write_v2,
 )
 from homeostat.serving.labels import read_labels
-from homeostat.serving.rows import Rows, TooManyRows
+from homeostat.serving.rows import Named, Rows, TooManyRows
 from homeostat.serving.tensors import Tensors
 
 AB = ("a", "b")
@@ -44,11 +44,11 @@ json_values = st.recursive(
 )
 
 
-def v1(body: Any) -> Rows:
+def v1(body: Any) -> Rows | Named:
     return read_v1(json.dumps(body).encode(), 100)
 
 
-def v2(*tensors: Any, **other: Any) -> Rows | Tensors:
+def v2(*tensors: Any, **other: Any) -> Rows | Named | Tensors:
     return read_v2(json.dumps({"inputs": tensors, **other}).encode(), 100)[0]
 
 
@@ -80,6 +80,33 @@ def test_every_way_to_send_rows_gives_the_same_numbers(
     for rows in ways:
         assert rows.n == n
         assert as_list(rows.matrix(names, names)) == as_list(flat)
+
+
+@given(table=tables, data=st.data())
+def test_rows_by_name_are_put_in_the_models_order_whatever_theirs_is(
+    table: list[list[float]], data: st.DataObject
+) -> None:
+    sent = [f"f{i}" for i in range(len(table[0]))]
+    wanted = tuple(data.draw(st.permutations(sent)))[: data.draw(st.integers(1, len(sent)))]
+    orders = [data.draw(st.permutations(sent)) for _ in table]
+    objects = [dict(zip(sent, row, strict=True)) for row in table]
+    columns = [
+        tensor(f, [len(table)], [row[f] for row in objects])
+        for f in data.draw(st.permutations(sent))
+    ]
+    expected = [row[name] for row in objects for name in wanted]
+    shuffled = [{f: row[f] for f in order} for row, order in zip(objects, orders, strict=True)]
+    for rows in (v1({"instances": shuffled}), v2(*columns)):
+        assert as_list(rows.matrix(wanted, ("not", "asked"))) == as_list(expected)
+        typed = rows.typed(tuple(Field(name, "FP64") for name in wanted), ())
+        assert [value for row in zip(*typed.values(), strict=True) for value in row] == expected
+        assert rows.value(wanted[0], {}) == repr(float(objects[0][wanted[0]]))
+        assert rows.value("none", {}) is None
+        rows.check_names(frozenset(sent))
+        with pytest.raises(BadInput, match="unknown features"):
+            rows.check_names(frozenset(sent[1:]))
+        with pytest.raises(BadInput, match="features are missing; expected none"):
+            rows.matrix((*wanted, "none"), ())
 
 
 @given(body=st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))

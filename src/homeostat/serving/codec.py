@@ -7,8 +7,9 @@ expected, or TooManyRows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Datatype
 from homeostat.serving.pieces import HERE, UNREADABLE, Cut
-from homeostat.serving.rows import MAX_ID, Rows, check_id, check_rows, kind, number, some
+from homeostat.serving.rows import MAX_ID, Named, Rows, check_id, check_rows, kind, number, some
 from homeostat.serving.tensors import (
     Array,
     Packed,
@@ -42,16 +43,22 @@ class _V1Lists(msgspec.Struct):
     id: str | None = None
 
 
+class _V1Objects(msgspec.Struct):
+    instances: list[dict[str, float]]
+    id: str | None = None
+
+
 class _V1Any(msgspec.Struct):
     instances: list[Any]
     id: str | None = None
 
 
 _v1_lists = msgspec.json.Decoder(_V1Lists).decode
+_v1_objects = msgspec.json.Decoder(_V1Objects).decode
 _v1_any = msgspec.json.Decoder(_V1Any).decode
 
 
-def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows:
+def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows | Named:
     """`{"instances": [[...], ...]}` or `{"instances": [{"feature": value}, ...]}`, and an
     optional `id`. cut: the same body without its numbers, and these."""
     if cut is not None and len(cut.shape) == 2:
@@ -60,6 +67,8 @@ def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows:
             check_id(rest.id)
             check_rows(cut.shape[0], max_rows, "instances")
             return Rows(rest.id, cut.shape[0], cut.values, cut.shape[1])
+    if body.find(b"{", 1, 64) > 0 and (named := _v1_named(body, max_rows)) is not None:
+        return named
     try:
         request: _V1Lists | _V1Any = _v1_lists(body)
     except UNREADABLE:
@@ -81,6 +90,30 @@ def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows:
                 )
     flat = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
     return Rows(request.id, len(rows), flat, width)
+
+
+def _v1_named(body: bytes, max_rows: int) -> Named | None:
+    """Rows of numbers by name; None for everything else, mistakes included."""
+    try:
+        request = _v1_objects(body)
+    except UNREADABLE:
+        return None
+    rows = request.instances
+    if not rows or not rows[0]:
+        return None
+    check_id(request.id)
+    check_rows(len(rows), max_rows, "instances")
+    names = tuple(rows[0])
+    if len(rows) == 1:
+        return Named(request.id, 1, list(rows[0].values()), names)
+    get, width = itemgetter(*names), len(names)
+    if width == 1 or any(len(row) != width for row in rows):
+        return None
+    try:
+        flat = list(chain.from_iterable(map(get, rows)))
+    except KeyError:
+        return None
+    return Named(request.id, len(rows), flat, names)
 
 
 def _v1_loose(request: _V1Any) -> Rows:
@@ -224,7 +257,7 @@ class Outputs:
 
 def read_v2(
     body: bytes, max_rows: int, cut: Cut | None = None
-) -> tuple[Rows | Tensors, Outputs | None]:
+) -> tuple[Rows | Named | Tensors, Outputs | None]:
     """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back.
     cut: the same body without its numbers, and these."""
     if cut is not None and (rest := _rest(_any, cut)) is not None and len(rest.inputs) == 1:
@@ -252,7 +285,7 @@ def read_v2(
     return rows, _outputs(flat)
 
 
-def _read_nested(body: bytes, max_rows: int) -> tuple[Rows | Tensors, Outputs | None]:
+def _read_nested(body: bytes, max_rows: int) -> tuple[Rows | Named | Tensors, Outputs | None]:
     """Numbers in rows, or whatever else there is."""
     try:
         nested = _nested(body)
@@ -277,7 +310,9 @@ def _read_any(body: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
     return Tensors(request.id, tensors, max_rows), _outputs(request)
 
 
-def _fast(request: _Flat | _Nested | _Any, flats: list[list[float]], max_rows: int) -> Rows | None:
+def _fast(
+    request: _Flat | _Nested | _Any, flats: list[list[float]], max_rows: int
+) -> Rows | Named | None:
     """The rows of FP32 or FP64 numbers: one tensor [n, d], or a tensor [n] or [n, 1] per
     feature. None for everything else, mistakes included: they are explained elsewhere."""
     tensors: Sequence[_FlatTensor | _NestedTensor | _AnyTensor] = request.inputs
@@ -291,18 +326,19 @@ def _fast(request: _Flat | _Nested | _Any, flats: list[list[float]], max_rows: i
         check_id(request.id)
         check_rows(n, max_rows, "inputs")
         return Rows(request.id, n, flats[0], width)
-    n, columns = shape[0], {}
+    n = shape[0]
+    one, column = [n], [n, 1]
     for tensor, flat in zip(tensors, flats, strict=True):
-        if min(tensor.shape) < 1:
+        if len(flat) != n or (tensor.shape != one and tensor.shape != column):
             return None
-        if math.prod(tensor.shape) != len(flat) or tensor.shape[0] != n:
-            return None
-        columns[tensor.name] = flat
-    if len(columns) < len(tensors) or any(len(flat) != n for flat in flats):
+    names = tuple([tensor.name for tensor in tensors])
+    if n < 1 or len(set(names)) < len(names):
         return None
     check_id(request.id)
     check_rows(n, max_rows, "inputs")
-    return Rows(request.id, n, columns=columns)
+    if n == 1:
+        return Named(request.id, 1, [flat[0] for flat in flats], names)
+    return Named(request.id, n, list(chain.from_iterable(zip(*flats, strict=True))), names)
 
 
 def _outputs(request: _Request) -> Outputs | None:

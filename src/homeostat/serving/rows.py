@@ -5,7 +5,10 @@ Every function raises BadInput with a sentence that says what was expected, or T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -70,10 +73,7 @@ class Rows:
                     found=str(self.width),
                 )
             columns = {name: self.flat[i :: self.width] for i, name in enumerate(order)}
-        missing = [field.name for field in fields if field.name not in columns]
-        if missing:
-            raise BadInput("features are missing", expected=some(missing))
-        return {field.name: _array(columns[field.name], field) for field in fields}
+        return _typed(columns, fields)
 
     def _picked(self, where: dict[str, int], inputs: tuple[str, ...]) -> list[float]:
         assert self.flat is not None
@@ -116,6 +116,64 @@ class Rows:
                 raise BadInput(
                     "unknown features", expected=some(sorted(known)), found=some(unknown)
                 )
+
+
+class Named:
+    """The rows of one request by name, all of numbers: flat, row after row as `names` are."""
+
+    __slots__ = ("flat", "id", "n", "names")
+
+    def __init__(self, id: str | None, n: int, flat: list[float], names: tuple[str, ...]) -> None:
+        self.id, self.n, self.flat, self.names = id, n, flat, names
+
+    def matrix(self, inputs: tuple[str, ...], order: tuple[str, ...]) -> list[float]:
+        """Flat values (n x d) in the order of `inputs`."""
+        if inputs == self.names:
+            return self.flat
+        pick, flat, width = _pick(self.names, inputs), self.flat, len(self.names)
+        if self.n == 1:
+            return list(pick(flat))
+        rows = [pick(flat[at : at + width]) for at in range(0, len(flat), width)]
+        return list(chain.from_iterable(rows))
+
+    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """An array (n, *shape) of its dtype per field."""
+        width = len(self.names)
+        return _typed({name: self.flat[i::width] for i, name in enumerate(self.names)}, fields)
+
+    def value(self, name: str, where: dict[str, int]) -> str | None:
+        """A feature of the first row as text, for sticky assignment; None when it is not there."""
+        return repr(self.flat[self.names.index(name)]) if name in self.names else None
+
+    def check_names(self, known: frozenset[str]) -> None:
+        """Refuse names that are no feature of any served version."""
+        if not known.issuperset(self.names):
+            unknown = [name for name in self.names if name not in known]
+            raise BadInput("unknown features", expected=some(sorted(known)), found=some(unknown))
+
+
+@lru_cache(256)
+def _pick(
+    names: tuple[str, ...], inputs: tuple[str, ...]
+) -> Callable[[list[float]], tuple[float, ...]]:
+    """Makes a row in the order of `inputs` of one in the order of `names`. Raises BadInput."""
+    where = {name: i for i, name in enumerate(names)}
+    missing = [name for name in inputs if name not in where]
+    if missing:
+        raise BadInput("features are missing", expected=some(missing))
+    at = [where[name] for name in inputs]
+    if len(at) == 1:  # of which itemgetter makes no tuple
+        return lambda row: (row[at[0]],)
+    return itemgetter(*at)
+
+
+def _typed(
+    columns: Mapping[str, Sequence[Any]], fields: tuple[Field, ...]
+) -> dict[str, NDArray[Any]]:
+    missing = [field.name for field in fields if field.name not in columns]
+    if missing:
+        raise BadInput("features are missing", expected=some(missing))
+    return {field.name: _array(columns[field.name], field) for field in fields}
 
 
 def check_id(id: str | None) -> None:
