@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 BET_LIMIT = 0.75
 """No single bet risks more than this share of the capital."""
+GRID = 1 << 18
+"""The bound that bets give is looked for among so many values."""
 BURN_IN = 25
 """Asymptotic bounds need n / kurtosis (the number of observations that carry the variance) and
 the count of each class to reach this. Coverage with it: `make bench-rollout`."""
@@ -87,7 +89,7 @@ class Mean:
             return self
         if label is not None:
             self._labelled += len(label)
-            self._positive += int((label > 0.5).sum())
+            self._positive += np.count_nonzero(label > 0.5)
         s, w = in_blocks(x, weight, block)
         if not self._n:
             self._centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
@@ -121,10 +123,18 @@ class Mean:
         sums, weights = self._merged(k)
         unit = (sums / weights - low) / (high - low)
         size = weights / np.maximum.accumulate(weights)
+        caution = _caution(unit)  # on both sides the same
+        lower, upper = (
+            _betting_low(side, _bets(caution, a), a, size)
+            for side, a in zip((unit, 1.0 - unit), alpha, strict=True)
+        )
         # where blocks differ in size the mean of all may lie outside what bets on theirs reject
-        lower = min(low + (high - low) * _betting_low(unit, alpha[0], size), point)
-        upper = max(high - (high - low) * _betting_low(1.0 - unit, alpha[1], size), point)
-        return Bounds(point, lower, upper, self._n)
+        return Bounds(
+            point,
+            min(low + (high - low) * lower, point),
+            max(high - (high - low) * upper, point),
+            self._n,
+        )
 
     def effect(self) -> Effect:
         """Of a rate, where each x is 0 or 1: how many observations are worth one."""
@@ -156,6 +166,10 @@ class Mean:
         return s, w
 
 
+_SUMS = (0, 0, 0, 0, 0, 3, 3, 3, 4, 5), (1, 2, 3, 4, 5, 3, 4, 5, 5, 5)
+"""Of 1, d, w, d2, dw, w2, which products with which `_Level` sums."""
+
+
 class _Level:
     """Sums of powers of blocks of one size; the last block may wait for its neighbour, to be one
     block of the next level with it. d: each block's sum less the centre; w: its weight."""
@@ -168,11 +182,8 @@ class _Level:
     def add(self, d: Array, w: Array) -> tuple[Array, Array]:
         """-> the blocks of the next level that are whole now."""
         self.n += len(d)
-        d2, w2, dw = d * d, w * w, d * w
-        self._sums += [
-            *(float(v.sum()) for v in (d, w, d2, dw, w2)),
-            *(float(a @ b) for a, b in ((d2, d2), (d2, dw), (d2, w2), (dw, w2), (w2, w2))),
-        ]
+        powers = np.array((np.ones(len(d)), d, w, d * d, d * w, w * w))
+        self._sums += (powers @ powers.T)[_SUMS]
         if self._left is not None:
             d, w = np.concatenate((self._left[0], d)), np.concatenate((self._left[1], w))
         odd = len(d) % 2
@@ -274,7 +285,7 @@ def log_wealth(unit: Array, m: float, alpha: float) -> Array:
     Predictable plug-in bets (2010.09686, equation 26). Under a mean of at most m the capital is
     a supermartingale from 1, so it ever reaches 1/alpha with a chance of at most alpha (Ville).
     """
-    return np.cumsum(_log_gains(unit, _bets(unit, alpha), m), axis=-1)
+    return np.cumsum(_log_gains(unit, _bets(_caution(unit), alpha), m), axis=-1)
 
 
 def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
@@ -393,28 +404,55 @@ def width(n: NDArray[np.int64] | int, alpha: float) -> Array:
     return width
 
 
-def _bets(unit: Array, alpha: float) -> Array:
-    """Bets (..., n), each from the observations before it only."""
+def _caution(unit: Array) -> Array:
+    """What bets (..., n) are divided by, each from the observations before it only."""
     t = np.arange(1, unit.shape[-1] + 1)
     centre = (0.5 + np.cumsum(unit, axis=-1)) / (t + 1)
-    variance = (0.25 + np.cumsum((unit - centre) ** 2, axis=-1)) / (t + 1)
-    before = np.concatenate((np.full_like(unit[..., :1], 0.25), variance[..., :-1]), axis=-1)
-    return np.sqrt(2 * math.log(1 / alpha) / (before * t * np.log1p(t)))
+    before = np.full_like(unit, 0.25)
+    before[..., 1:] = ((0.25 + np.cumsum((unit - centre) ** 2, axis=-1)) / (t + 1))[..., :-1]
+    return np.asarray(np.sqrt(before * t * np.log1p(t)))
+
+
+def _bets(caution: Array, alpha: float) -> Array:
+    return math.sqrt(2 * math.log(1 / alpha)) / caution
 
 
 def _log_gains(unit: Array, bets: Array, m: float, size: Array | float = 1.0) -> Array:
     return np.log1p(size * np.minimum(bets, BET_LIMIT / max(m, 1e-12)) * (unit - m))
 
 
-def _betting_low(unit: Array, alpha: float, size: Array | float = 1.0) -> float:
-    """The largest m that the bets reject: the capital falls as m grows, so by bisection. size
-    (n, at most 1): a part of each bet, known before the observation is."""
-    bets, goal = _bets(unit, alpha), math.log(1 / alpha)
-    low, high = 0.0, float(unit.mean())
-    for _ in range(18):
-        m = (low + high) / 2
-        low, high = (m, high) if _log_gains(unit, bets, m, size).sum() >= goal else (low, m)
-    return low
+def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1.0) -> float:
+    """The largest m that the bets reject, of GRID equal parts of the mean. size (n, at most 1): a
+    part of each bet, known before the observation is.
+
+    The capital falls as m grows: by false position, the end that stays having less and less weight
+    (Anderson & Björck 1973).
+    """
+    goal, step = math.log(1 / alpha), float(unit.mean()) / GRID
+
+    def left(k: int) -> float:
+        return float(_log_gains(unit, bets, step * k, size).sum()) - goal
+
+    low, high = 0, GRID
+    above, below = left(low), left(high)
+    if above < 0 or below >= 0:
+        return 0.0 if above < 0 else step * (GRID - 1)
+    stayed = 0  # 1: the upper end, -1: the lower one
+    while high - low > 1:
+        part = above / (above - below)
+        k = min(max(low + int((high - low) * part), low + 1), high - 1)
+        found = left(k)
+        if found >= 0:
+            below *= _less(found, above) if stayed == 1 else 1.0
+            low, above, stayed = k, found, 1
+        else:
+            above *= _less(found, below) if stayed == -1 else 1.0
+            high, below, stayed = k, found, -1
+    return step * low
+
+
+def _less(now: float, before: float) -> float:
+    return 1 - now / before if now / before < 1 else 0.5
 
 
 def _log_mixture_below(

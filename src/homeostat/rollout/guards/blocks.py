@@ -24,10 +24,14 @@ def in_order(
         return rows, None
     counted = rows.counts // size
     if seen.now is not None:  # they are in the order in which they came to count
-        over = int(np.searchsorted(counted, round(seen.now.timestamp() * 1e6) // size))
-        rows, counted = rows.take(slice(0, over)), counted[:over]
+        over = int(counted.searchsorted(round(seen.now.timestamp() * 1e6) // size))
+        if over < len(rows):
+            rows, counted = rows.take(slice(0, over)), counted[:over]
     asked = rows.time // size
-    order = np.lexsort((asked, counted))
-    counted, asked = counted[order], asked[order]
-    new = (np.diff(counted, prepend=counted[:1]) != 0) | (np.diff(asked, prepend=asked[:1]) != 0)
-    return rows.take(order), np.cumsum(new)
+    together = counted[1:] == counted[:-1]
+    if np.count_nonzero(together & (asked[1:] < asked[:-1])):
+        order = np.lexsort((asked, counted))
+        rows, counted, asked = rows.take(order), counted[order], asked[order]
+        together = counted[1:] == counted[:-1]
+    new = ~together | (asked[1:] != asked[:-1])
+    return rows, np.concatenate(([0], new.cumsum()))[: len(rows)]

@@ -78,7 +78,7 @@ def log_evidence_of(k: Array | int, n: Array | int, p: float, tolerance: float =
     """The same of k requests to the candidate out of n (arrays of any one shape) at one share."""
     a, b = CONCENTRATION * p, CONCENTRATION * (1 - p)
     off = min(tolerance * p, 1 - p)
-    null = np.clip(np.divide(k, n), p - off, p + off)
+    null = np.minimum(np.maximum(np.divide(k, n), p - off), p + off)
     likelihood = xlogy(k, null) + xlog1py(n - k, -null)
     return np.asarray(betaln(a + k, b + n - k) - betaln(a, b) - likelihood)
 
@@ -97,7 +97,7 @@ class Drawn:
         self._taken = len(answers.share)
         drawn = first & (share > 0.0) & (share < 1.0)
         share, canary = share[drawn], canary[drawn]
-        for p in np.unique(share).tolist():
+        for p in sorted(set(share.tolist())):
             mine = share == p
             n, k = self.counts.get(p, (0, 0))
             self.counts[p] = n + int(mine.sum()), k + int(canary[mine].sum())

@@ -9,7 +9,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from homeostat.rollout.seen.columns import Array, Columns, Flags, Numbers, Times, ascend, in_order
+from homeostat.rollout.seen.columns import (
+    Array,
+    Columns,
+    Flags,
+    Index,
+    Numbers,
+    Texts,
+    Times,
+    ascend,
+    in_order,
+)
 from homeostat.rollout.seen.records import CANARY, Told
 
 
@@ -58,13 +68,18 @@ class Arms:
         self._drawn: dict[float, dict[str, int]] = {}  # share -> entity -> where it came first
         self._open: list[float | None] = [None, None]  # the arms' last own shares
 
-    def add(self, told: Told) -> bool:
-        """Records in the order of time. Of the rows of a batch, what is said of the first holds,
-        the longest latency, and any failure. False: that first one came late."""
+    def add(self, told: Told, which: Index) -> bool:
+        """which: the places of those that are answers, in the order of time. Of the rows of a
+        batch, what is said of the first holds, the longest latency, and any failure. False: that
+        first one came late."""
         column, n = self._columns, self._columns.n
-        told["canary"] = told["arm"] == CANARY
-        fresh, rows = self._joined(told) if told["batched"].any() else (~told["batched"], None)
-        column.grow(n + int(fresh.sum()))
+        batched, canary = told["batched"][which], told["arm"][which] == CANARY
+        fresh, rows = which, None
+        if batched.any():
+            opens, rows = self._joined(told["request"][which], canary, batched)
+            fresh, canary = which[opens], canary[opens]
+        column.grow(n + len(fresh))
+        column["canary"][n:] = canary
         for name in _TOLD:
             column[name][n:] = told[name][fresh]
         if self._callers:
@@ -72,24 +87,24 @@ class Arms:
             column["caller"][n:] = np.fromiter(came, np.int64, column.n - n)
         failed, latency = column["failed"], column["latency"]
         if rows is not None:
-            if (told["time"] < column["time"][rows]).any():
+            if (told["time"][which] < column["time"][rows]).any():
                 return False
-            failed[rows[told["failed"]]] = True
-            np.fmax.at(latency, rows, told["latency"])
+            failed[rows[told["failed"][which]]] = True
+            np.fmax.at(latency, rows, told["latency"][which])
             latency[rows[failed[rows]]] = np.nan
             if (rows < self._derived).any():
                 self.folds.clear()
         latency[n:][failed[n:]] = np.nan
         last = max(n - 1, 0)
         time, id = column["time"][last:], column["request"][last:]
-        self._unordered |= bool((np.diff(time) < 0).any()) or not ascend(time, id)
+        self._unordered |= not ascend(time, id)
         return True
 
-    def _joined(self, told: Told) -> tuple[Flags, Numbers]:
-        """-> which records open a row, and the row of each."""
-        fresh = ~told["batched"]
-        at = np.flatnonzero(told["batched"])
-        keys = list(zip(told["request"][at].tolist(), told["canary"][at].tolist(), strict=True))
+    def _joined(self, request: Texts, canary: Flags, batched: Flags) -> tuple[Flags, Numbers]:
+        """-> which answers open a row, and the row of each."""
+        fresh = ~batched
+        at = np.flatnonzero(batched)
+        keys = list(zip(request[at].tolist(), canary[at].tolist(), strict=True))
         first = dict(zip(reversed(keys), at[::-1].tolist(), strict=True))
         new = {key: place for key, place in first.items() if key not in self._batches}
         fresh[list(new.values())] = True
@@ -135,9 +150,9 @@ class Arms:
         canary, own = self._columns["canary"][start:], self._columns["own"][start:]
         # both arms' records must say the same share to the last bit
         share = self._columns["share"][start:]
-        share[:] = np.round(self._shares(canary, own), 9)
+        share[:] = self._shares(canary, own).round(9)
         entity, first = self._columns["entity"][start:], self._columns["first"][start:]
-        for p in np.unique(share).tolist():
+        for p in sorted(set(share.tolist())):
             those = np.flatnonzero(share == p)
             drawn, rows = self._drawn.setdefault(p, {}), start + those
             came = map(drawn.setdefault, entity[those].tolist(), rows.tolist())
@@ -173,4 +188,4 @@ class Arms:
         return np.where(both > 0, mine / np.where(both > 0, both, 1.0), 0.0)
 
 
-_TOLD = ("request", "entity", "time", "canary", "failed", "latency", "own")
+_TOLD = ("request", "entity", "time", "failed", "latency", "own")

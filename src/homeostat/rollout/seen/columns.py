@@ -54,8 +54,10 @@ class Columns:
 def in_order(times: Times, ids: Texts, many: int = 1000) -> Index:
     """The places by time and id, and those that have the same of both as they are. many: from so
     many on Polars sorts texts, which is sooner done than by Python; the order is the same."""
+    if ascend(times, ids):
+        return np.arange(len(times))
     order = np.argsort(times, kind="stable")
-    if not ascend(times[order], ids[order]):
+    if not _ties_ascend(times[order], ids[order]):
         later = times[order]
         same = np.diff(later) == 0
         tied = np.append(same, False) | np.insert(same, 0, False)
@@ -73,9 +75,18 @@ def first(kept: Times, at: Numbers) -> Numbers:
 
 
 def ascend(times: Times, ids: Texts) -> bool:
-    """Whether ids of the same time, one after the other, do."""
-    same = np.flatnonzero(times[1:] == times[:-1])
+    """Whether they are in the order of time, and ids of the same time in theirs."""
+    return not (times[1:] < times[:-1]).any() and _ties_ascend(times, ids)
+
+
+def _ties_ascend(times: Times, ids: Texts) -> bool:
+    same = (times[1:] == times[:-1]).nonzero()[0]
     return not (ids[same] > ids[same + 1]).any()
+
+
+def microseconds(times: pl.Series) -> Times:
+    """Since 1970."""
+    return times.cast(pl.Int64).to_numpy()
 
 
 def _rank(ids: list[str], many: int) -> NDArray[Any]:

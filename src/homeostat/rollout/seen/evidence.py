@@ -24,7 +24,7 @@ class Evidence:
         self._inside = Columns(yes=(np.bool_, False))
         self._waiting: Numbers = np.empty(0, np.int64)
         self._due: Times = np.empty(0, np.int64)  # when each of them counts
-        self._until = -1
+        self._until = self._last = -1  # up to when what counts is there; when the last came to
 
     def __len__(self) -> int:
         return self._rows.n
@@ -41,28 +41,26 @@ class Evidence:
         the next request to count, or the end of the block of the last one."""
         due = int(self._due.min(initial=NEVER))
         if block and self._rows.n:
-            last = int(self._requests.counts(self._kind, self._rows["row"][-1:])[0])
-            end = (last // block + 1) * block
+            end = (self._last // block + 1) * block
             due = min(due, end) if end > self._until else due
         return due
 
     def advance(self, touched: Numbers, changed: Collection[int], until: int) -> None:
-        """Called by `Observations.settle`. touched: rows of which something is new; changed:
-        those whose label was another one. until: what counts by then is evidence."""
+        """Called by `Observations.settle`. touched: rows of which something is new, once each,
+        ascending; changed: those whose label was another one. until: what counts by then is evidence."""
         total = self._requests.height
         self._inside.grow(total)
         inside = self._inside["yes"]
         if until < self._until or (changed and inside[list(changed)].any()):
             return self.anew(until)
-        rows = (
-            np.unique(np.concatenate((self._waiting, touched))) if len(touched) else self._waiting
-        )
+        rows = self._waiting
+        if len(touched):
+            rows = np.unique(np.concatenate((rows, touched))) if len(rows) else touched
         rows = rows[~inside[rows]]
         counts = self._requests.counts(self._kind, rows)
-        now = counts <= until
-        if (counts[now] <= self._until).any():
+        if (counts <= self._until).any():
             return self.anew(until)
-        later = ~now & (counts < NEVER)
+        now, later = counts <= until, (counts > until) & (counts < NEVER)
         self._waiting, self._due, self._until = rows[later], counts[later], until
         self._append(rows[now], counts[now])
         return None
@@ -77,7 +75,7 @@ class Evidence:
     def _append(self, rows: Numbers, counts: Times) -> None:
         if not len(rows):
             return
-        rows, n = rows[in_order(counts, self._requests.ids[rows])], self._rows.n
+        n, self._last = self._rows.n, int(counts.max())
         self._rows.grow(n + len(rows))
-        self._rows["row"][n:] = rows
+        self._rows["row"][n:] = rows[in_order(counts, self._requests.ids[rows])]
         self._inside["yes"][rows] = True

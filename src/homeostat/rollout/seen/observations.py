@@ -11,21 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 
 from homeostat.rollout.seen.answers import Answers, Arms
 from homeostat.rollout.seen.columns import NEVER, T, Texts, kept_by
 from homeostat.rollout.seen.evidence import Evidence
 from homeostat.rollout.seen.records import (
-    BY_CANDIDATE,
-    BY_CHAMPION,
     BY_OTHERS,
     CANARY,
-    CHAMPION,
     Reader,
 )
 from homeostat.rollout.seen.requests import Requests
 
+_ANSWERS = np.array(
+    # other, champion, canary: the arms, of
+    [
+        [False, True, False],  # the champion's records
+        [False, True, True],  # nobody's
+        [False, False, True],  # the candidate's
+        [False, False, False],
+        [False, False, False],
+    ]
+)
+"""Whose records of which arm are answers."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,18 +78,15 @@ class Observations:
         when a record came after a later one of its id and version, or of its batch: it should have
         counted, so all of them have to be given anew, at once."""
         told = self._reader.read(log)
-        arm, recent = told["arm"], told["time"] >= self._since
-        foreign = told["time"][recent & (told["by"] == BY_OTHERS) & (arm == CANARY)]
-        self._arms.before = int(foreign.max(initial=self._arms.before))
+        others = (told["by"] == BY_OTHERS) & (told["arm"] == CANARY)
+        if others.any():
+            foreign = told["time"][others & (told["time"] >= self._since)]
+            self._arms.before = int(foreign.max(initial=self._arms.before))
         if (new := self._requests.new(told, self._since)) is None:
             return False
         which, rows = new
-        told = {name: values[which] for name, values in told.items()}
-        self._requests.score(rows, told)
-        arm, by = told["arm"], told["by"]
-        answered = (arm == CHAMPION) & (by != BY_CANDIDATE)
-        answered |= (arm == CANARY) & (by != BY_CHAMPION)
-        return self._arms.add({name: values[answered] for name, values in told.items()})
+        self._requests.score(rows, told, which)
+        return self._arms.add(told, which[_ANSWERS[told["by"][which], told["arm"][which]]])
 
     def learn(self, facts: pl.DataFrame) -> None:
         """facts: labels (`core.records.LABELS`) in the order in which they arrived, none twice."""

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.names import Arm
-from homeostat.rollout.seen.columns import Flags
+from homeostat.rollout.seen.columns import Array, Flags, microseconds
 
 Told = dict[str, NDArray[Any]]
 """Column -> what each of n records says."""
@@ -19,7 +19,7 @@ OTHER, CHAMPION, CANARY = range(3)
 """Arms."""
 BY_CHAMPION, BY_NOBODY, BY_CANDIDATE, BY_RIVALS, BY_OTHERS = range(5)
 """Whose record it is; the first three are looked at."""
-_ARMS = {Arm.CHAMPION.value: CHAMPION, Arm.CANARY.value: CANARY}
+_ARMS: dict[str | None, int] = {Arm.CHAMPION.value: CHAMPION, Arm.CANARY.value: CANARY}
 
 
 class Reader:
@@ -37,34 +37,39 @@ class Reader:
         self._more = {f"group:{name}": e.cast(pl.String) for name, e in groups.items()}
         if entity is not None:
             self._more["entity"] = entity.cast(pl.String)
-        self._by = dict.fromkeys(rivals, BY_RIVALS)
-        self._by |= {"": BY_NOBODY, champion: BY_CHAMPION, candidate: BY_CANDIDATE}
+        self._by: dict[str | None, int] = dict.fromkeys(rivals, BY_RIVALS)
+        self._by |= {None: BY_NOBODY, "": BY_NOBODY}
+        self._by |= {champion: BY_CHAMPION, candidate: BY_CANDIDATE}
 
     def read(self, log: pl.DataFrame) -> Told:
         """What is looked at of each record. request: the batch's id where it is a row of one."""
         if self._more:
             log = log.with_columns(**self._more)
-        ids = log["id"].to_list()
-        request = [_request(id) if "/" in id else id for id in ids]
-        entity = request
+        texts = log["id"].to_list()
+        ids = request = entity = np.array(texts, object)
+        batched = np.zeros(len(ids), np.bool_)
+        if any("/" in id for id in texts):
+            requests = [_request(id) if "/" in id else id for id in texts]
+            batched = np.fromiter(map(is_not, requests, texts), np.bool_, len(ids))
+            request = entity = np.array(requests, object)
         if "entity" in self._more:
-            said = zip(log["entity"].to_list(), ids, request, strict=True)
-            entity = [e if e and e != id else other for e, id, other in said]
-        own, propensity = log["probability"].to_numpy(), log["propensity"].to_numpy()
+            said = zip(log["entity"].to_list(), texts, request.tolist(), strict=True)
+            entity = np.array([e if e and e != id else other for e, id, other in said], object)
+        score = log["score"]
         return {
-            "id": np.array(ids, object),
-            "request": np.array(request, object),
-            "entity": np.array(entity, object),
-            "batched": np.fromiter(map(is_not, request, ids), np.bool_, len(ids)),
-            "time": log["time"].cast(pl.Int64).to_numpy(),
+            "id": ids,
+            "request": request,
+            "entity": entity,
+            "batched": batched,
+            "time": microseconds(log["time"]),
             "by": _codes(log["version"], self._by, BY_OTHERS),
             "arm": _codes(log["arm"], _ARMS, OTHER),
             "failed": _there(log["error"]),
-            "scored": _there(log["score"]),
-            "score": log["score"].to_numpy(),
+            "scored": _there(score),
+            "score": score.to_numpy(),
             "latency": log["latency"].to_numpy(),
-            "own": np.where(np.isnan(own), 0.0, own),
-            "propensity": np.where(np.isnan(propensity), 1.0, propensity),
+            "own": _filled(log["probability"], 0.0),
+            "propensity": _filled(log["propensity"], 1.0),
             **{f"group:{g}": np.array(log[f"group:{g}"].to_list(), object) for g in self.groups},
         }
 
@@ -85,16 +90,20 @@ def _request(id: str) -> str:
     return batch if row.isdecimal() else id
 
 
-def _codes(column: pl.Series, codes: Mapping[str, int], other: int) -> NDArray[np.int8]:
-    column = column.fill_null("") if column.null_count() else column
-    found = np.full(len(column), other, np.int8)
-    for text, code in codes.items():
-        found[(column == text).to_numpy()] = code
-    return found
+def _codes(column: pl.Series, codes: Mapping[str | None, int], other: int) -> NDArray[np.int8]:
+    return np.array([codes.get(text, other) for text in column.to_list()], np.int8)
 
 
 def _there(column: pl.Series) -> Flags:
     """Where there is a value."""
-    if not column.null_count():
-        return np.ones(len(column), np.bool_)
+    nulls = column.null_count()
+    if nulls in (0, len(column)):
+        return np.full(len(column), nulls == 0)
     return np.array([value is not None for value in column.to_list()], np.bool_)
+
+
+def _filled(column: pl.Series, value: float) -> Array:
+    """With a value where there is none."""
+    numbers = column.to_numpy()
+    lacking = np.isnan(numbers)
+    return np.where(lacking, value, numbers) if lacking.any() else numbers

@@ -22,10 +22,10 @@ from homeostat.rollout.seen.columns import (
     Times,
     first,
     in_order,
+    microseconds,
 )
 from homeostat.rollout.seen.records import (
     BY_CANDIDATE,
-    BY_CHAMPION,
     BY_NOBODY,
     CANARY,
     CHAMPION,
@@ -34,8 +34,9 @@ from homeostat.rollout.seen.records import (
 )
 
 _UNLABELLED = ("pairs", "alerts")
-_SIDES = 2
-"""Of a request: 0 what the champion made of it, 1 the candidate."""
+_BOTH = ("paired", "pairs")
+_CANDIDATE = ("scored", "alerts")
+"""Kinds of evidence: without labels; of both versions; of the candidate alone."""
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -91,16 +92,15 @@ class Requests:
             "label": (np.float64, np.nan),
             "known": (np.int64, NEVER),
         }
-        for side in range(_SIDES):
-            kinds |= {
-                f"time{side}": (np.int64, NEVER),
-                f"score{side}": (np.float64, np.nan),
-                f"propensity{side}": (np.float64, 1.0),
-                f"arm{side}": (np.int8, OTHER),
-                **{f"{name}{side}": (object, None) for name in groups},
-            }
         self._columns = Columns(**kinds)
         self._records = Columns(time=(np.int64, NEVER))  # three of each request: by whom
+        self._sides = Columns(  # two of each request: by which version
+            time=(np.int64, NEVER),
+            score=(np.float64, np.nan),
+            propensity=(np.float64, 1.0),
+            arm=(np.int8, OTHER),
+            **{f"group:{name}": (object, None) for name in groups},
+        )
         self._corrected: dict[int, list[tuple[int, float]]] = {}  # all that was told of a row
         self._touched: list[Numbers] = []
         self._changed: list[int] = []
@@ -122,6 +122,7 @@ class Requests:
         if len(self._place) > n:
             self._columns.grow(len(self._place))
             self._records.grow(3 * len(self._place))
+            self._sides.grow(2 * len(self._place))
             new = rows >= n
             self._columns["id"][rows[new]] = ids[new]
         return rows
@@ -131,38 +132,37 @@ class Requests:
         before, in the order of time, the first of its version for each id; and their rows. None:
         one should have counted before another that was given."""
         which = np.flatnonzero((told["by"] <= BY_CANDIDATE) & (told["time"] >= since))
-        which = which[in_order(told["time"][which], told["id"][which])]
-        rows, times = self.rows(told["id"][which]), told["time"][which]
+        times, ids = told["time"][which], told["id"][which]
+        order = in_order(times, ids)
+        which, times, rows = which[order], times[order], self.rows(ids[order])
         key, kept = 3 * rows + told["by"][which], self._records["time"]
         known = kept[key]
-        if (times < known)[known < NEVER].any():
+        if ((times < known) & (known < NEVER)).any():
             return None
         fresh = first(kept, key)
         kept[key[fresh]] = times[fresh]
         return which[fresh], rows[fresh]
 
-    def score(self, rows: Numbers, told: Told) -> None:
-        """Records that are new."""
-        scored, by = told["scored"] & (told["by"] != BY_NOBODY), told["by"]
-        self._touched.append(rows[scored])
-        for side, version in enumerate((BY_CHAMPION, BY_CANDIDATE)):
-            those = scored & (by == version)
-            at = rows[those]
-            for name in ("time", "score", "propensity", "arm"):
-                self._columns[f"{name}{side}"][at] = told[name][those]
-            for name in self.groups:
-                self._columns[f"{name}{side}"][at] = told[f"group:{name}"][those]
+    def score(self, rows: Numbers, told: Told, which: Index) -> None:
+        """Records that are new: their places, and their rows."""
+        scored = told["scored"][which] & (told["by"][which] != BY_NOBODY)
+        rows, which = rows[scored], which[scored]
+        self._touched.append(rows)
+        at = 2 * rows + (told["by"][which] == BY_CANDIDATE)
+        for name in self._sides.names:
+            self._sides[name][at] = told[name][which]
 
     def learn(self, facts: pl.DataFrame) -> None:
         """facts: labels (`core.records.LABELS`) in the order in which they arrived, none twice."""
         rows = self.rows(np.array(facts["id"].to_list(), object))
-        since, told = facts["known"].cast(pl.Int64).to_numpy(), facts["label"].to_numpy()
+        since, told = microseconds(facts["known"]), facts["label"].to_numpy()
         known, label = self._columns["known"], self._columns["label"]
         plain = first(known, rows)
         known[rows[plain]], label[rows[plain]] = since[plain], told[plain]
         self._touched.append(rows)
-        again = np.delete(np.arange(len(rows)), plain) if len(plain) < len(rows) else plain[:0]
-        for i in again.tolist():  # more than one for a request
+        if len(plain) == len(rows):
+            return
+        for i in np.delete(np.arange(len(rows)), plain).tolist():  # more than one for a request
             row = int(rows[i])
             before = int(known[row]), float(label[row])
             history = self._corrected.setdefault(row, [before])
@@ -172,9 +172,9 @@ class Requests:
                 known[row], label[row] = now
 
     def news(self) -> tuple[Numbers, list[int]]:
-        """-> rows of which something is new since the last time (any number of times), and those
-        whose label was another one."""
-        touched = np.concatenate((*self._touched, np.empty(0, np.int64)))
+        """-> rows of which something is new since the last time (ascending), and those whose label
+        was another one."""
+        touched = np.unique(np.concatenate((*self._touched, np.empty(0, np.int64))))
         changed, self._touched, self._changed = self._changed, [], []
         return touched, changed
 
@@ -182,53 +182,57 @@ class Requests:
 
     def counts(self, kind: str, rows: Numbers) -> Times:
         """From when on each of the rows is evidence of a kind; NEVER where it is none yet."""
-        column = self._columns
-        known, first, second = (column[c][rows] for c in ("known", "time0", "time1"))
-        if kind in ("paired", "pairs"):
+        first, second = self._both("time", rows)
+        asked = seen = second
+        if kind in _BOTH:
             asked, seen = first, np.maximum(first, second)
         elif kind == "single":
             answered = self._answered(rows)
             asked = np.where(answered == 1, second, first)
             seen = np.where(answered >= 0, asked, NEVER)
-        else:
-            asked = seen = second
         if kind in _UNLABELLED:  # a record of this very moment is seen in the next
-            return np.asarray(np.where(seen < NEVER, seen, NEVER - 1) + 1)
-        there = (seen < NEVER) & (known < NEVER)
-        settled = np.where(there, asked, 0) + self._matures
-        return np.asarray(np.where(there, np.maximum(np.maximum(known, settled), seen), NEVER))
+            return np.asarray(np.minimum(seen, NEVER - 1) + 1)
+        settled = np.minimum(asked, NEVER - self._matures) + self._matures
+        known = self._columns["known"][rows]
+        return np.asarray(np.maximum(np.maximum(known, settled), seen))
+
+    def _both(self, name: str, rows: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
+        """-> of the champion's records, and of the candidate's."""
+        both = self._sides[name].reshape(-1, 2)[rows]
+        return both[:, 0], both[:, 1]
 
     def _answered(self, rows: Numbers) -> Numbers:
         """Which version's answer was given: 0 the champion's, 1 the candidate's, -1 none."""
-        column = self._columns
-        mine, theirs = column["arm1"][rows] == CANARY, column["arm0"][rows] == CHAMPION
-        later = column["time1"][rows] >= column["time0"][rows]
-        return np.asarray(np.where(theirs & (later | ~mine), 0, np.where(mine, 1, -1)))
+        (theirs, mine), (first, second) = self._both("arm", rows), self._both("time", rows)
+        given, canary = theirs == CHAMPION, mine == CANARY
+        return np.where(given & ((second >= first) | ~canary), 0, np.where(canary, 1, -1))
 
     def gather(self, kind: str, rows: Numbers) -> Rows:
-        column = {name: self._columns[name][rows] for name in self._columns.names}
-        n, counts = len(rows), self.counts(kind, rows)
-        canary = np.full(n, kind in ("scored", "alerts"))
+        counts = self.counts(kind, rows)
+        canary = np.full(len(rows), kind in _CANDIDATE)
         if kind == "single":
             canary = self._answered(rows) == 1
 
         def own(name: str) -> NDArray[Any]:
-            return np.where(canary, column[f"{name}1"], column[f"{name}0"])
+            champion, candidate = self._both(name, rows)
+            if kind == "single":
+                return np.where(canary, candidate, champion)
+            return candidate if kind in _CANDIDATE else champion
 
-        propensity = own("propensity")
-        if kind in ("paired", "pairs"):
-            # a shadow decides nothing: the record of the answer says whether its label can be known
-            propensity = np.minimum(column["propensity0"], column["propensity1"])
+        # a shadow decides nothing: the record of the answer says whether its label can be known
+        least = np.minimum(*self._both("propensity", rows)) if kind in _BOTH else None
+        champion, candidate = self._both("score", rows)
+        due = counts <= self.until
         return Rows(
             row=rows,
             time=own("time"),
-            champion=column["score0"],
-            candidate=column["score1"],
-            label=np.where(counts <= self.until, column["label"], np.nan),
-            counts=np.where(counts <= self.until, counts, NEVER),
-            propensity=propensity,
+            champion=champion,
+            candidate=candidate,
+            label=np.where(due, self._columns["label"][rows], np.nan),
+            counts=np.where(due, counts, NEVER),
+            propensity=own("propensity") if least is None else least,
             canary=canary,
-            groups={name: own(name) for name in self.groups},
+            groups={name: own(f"group:{name}") for name in self.groups},
         )
 
 
