@@ -96,10 +96,10 @@ class Following:
         self._until = until
         self._news |= facts is not None or records is not None
         for seen in self._seen.values():
-            if facts is not None:
-                seen.learn(facts)
             if records is not None and not seen.add(records):
                 return False
+            if facts is not None:
+                seen.learn(facts)
         return True
 
     def _fresh(self, rollout: Rollout, until: datetime) -> bool:

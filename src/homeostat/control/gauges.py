@@ -90,6 +90,9 @@ HELP = {
 }
 
 
+KIND = {name: "counter" if name.endswith("_total") else "gauge" for name in HELP}
+
+
 class Labels(msgspec.Struct, frozen=True):
     """The labels that became final in a window. requests: how many should have one; labelled:
     how many have; delay: seconds from request to label, by quantile (empty without labels)."""
@@ -124,15 +127,22 @@ def gauges(
         found.append(_gauge("homeostat_false_alarm_budget_used", state.tally.budget_used(now)))
     if labels is not None:
         found += _labels(labels)
-    return [msgspec.structs.replace(g, labels={"model": project.name, **g.labels}) for g in found]
+    model = project.name
+    return [
+        Gauge(name, float(value), {"model": model, **labels}, KIND[name], HELP[name])
+        for name, value, labels in found
+    ]
 
 
-def _gauge(name: str, value: float, **labels: str) -> Gauge:
-    kind = "counter" if name.endswith("_total") else "gauge"
-    return Gauge(name, float(value), labels, kind, HELP[name])
+Figure = tuple[str, float, dict[str, str]]
+"""Name, value, and the labels beside the model."""
 
 
-def _declared(project: Project) -> Iterator[Gauge]:
+def _gauge(name: str, value: float, **labels: str) -> Figure:
+    return name, value, labels
+
+
+def _declared(project: Project) -> Iterator[Figure]:
     drift, quality = project.monitoring.drift, project.monitoring.quality
     yield _gauge("homeostat_drift_min_effect", drift.min_effect)
     yield _gauge("homeostat_false_alarm_budget", drift.false_alarms_per_month)
@@ -143,7 +153,7 @@ def _declared(project: Project) -> Iterator[Gauge]:
                 yield _gauge(name, value, metric=quality.metric, bound=bound)
 
 
-def _window(window: WindowObserved, project: Project) -> Iterator[Gauge]:
+def _window(window: WindowObserved, project: Project) -> Iterator[Figure]:
     version = window.version
     yield _gauge("homeostat_monitor_last_window_timestamp_seconds", window.end.timestamp())
     yield _gauge("homeostat_window_requests", window.rows)
@@ -166,7 +176,7 @@ def _window(window: WindowObserved, project: Project) -> Iterator[Gauge]:
         yield from _quality(window, window.quality, project.monitoring.quality.metric)
 
 
-def _quality(window: WindowObserved, quality: Verdict, metric: str) -> Iterator[Gauge]:
+def _quality(window: WindowObserved, quality: Verdict, metric: str) -> Iterator[Figure]:
     figures = {
         "model_accuracy": quality.figure,
         "homeostat_quality_low": quality.low,
@@ -182,7 +192,7 @@ def _quality(window: WindowObserved, quality: Verdict, metric: str) -> Iterator[
             yield _gauge(name, value, version=window.version, metric=metric)
 
 
-def _estimate(found: Estimated, version: str) -> Iterator[Gauge]:
+def _estimate(found: Estimated, version: str) -> Iterator[Figure]:
     """Never under the name of a measurement."""
     figures = {"": found.value, "_low": found.low, "_high": found.high}
     for end, value in figures.items():
@@ -194,14 +204,14 @@ def _estimate(found: Estimated, version: str) -> Iterator[Gauge]:
         yield _gauge("homeostat_estimate_standing", holds, version=version, standing=standing)
 
 
-def _labels(labels: Labels) -> Iterator[Gauge]:
+def _labels(labels: Labels) -> Iterator[Figure]:
     if labels.requests:
         yield _gauge("homeostat_label_coverage", labels.labelled / labels.requests)
     for share, seconds in labels.delay.items():
         yield _gauge("homeostat_label_delay_seconds", seconds, share=f"{share:g}")
 
 
-def _alerts(state: State, now: datetime) -> Iterator[Gauge]:
+def _alerts(state: State, now: datetime) -> Iterator[Figure]:
     monitor = state.monitor
     yield _gauge("model_drift_alert_total", state.drift_alerts)
     for alert in monitor.open_alerts:
@@ -219,7 +229,7 @@ def _alerts(state: State, now: datetime) -> Iterator[Gauge]:
             yield _gauge(name, value, check=rate.monitor)
 
 
-def _training(state: State, project: Project, now: datetime) -> Iterator[Gauge]:
+def _training(state: State, project: Project, now: datetime) -> Iterator[Figure]:
     rules, tally = project.retraining, state.tally
     wanted: Counts = dict.fromkeys(rules.on, 0)
     for trigger, n in {**wanted, **tally.runs}.items():
@@ -237,7 +247,7 @@ def _training(state: State, project: Project, now: datetime) -> Iterator[Gauge]:
     yield _gauge("homeostat_training_running", state.open_run is not None)
 
 
-def _rollout(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Iterator[Gauge]:
+def _rollout(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Iterator[Figure]:
     if state.champion is not None:
         yield _gauge("homeostat_champion_info", 1, version=state.champion)
     ended = dict.fromkeys((Phase.PROMOTED.value, Phase.ROLLED_BACK.value), 0)
@@ -260,7 +270,7 @@ def _tried(rollout: Rollout) -> dict[str, tuple[Verdict, ...]]:
     return tried or {rollout.candidate: rollout.verdicts}
 
 
-def _guards(version: str, verdicts: tuple[Verdict, ...]) -> Iterator[Gauge]:
+def _guards(version: str, verdicts: tuple[Verdict, ...]) -> Iterator[Figure]:
     for verdict in verdicts:
         figures = {
             "homeostat_guard_harm": verdict.figure,

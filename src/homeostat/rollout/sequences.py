@@ -166,53 +166,48 @@ class Mean:
         return s, w
 
 
-_SUMS = (0, 0, 0, 0, 0, 3, 3, 3, 4, 5), (1, 2, 3, 4, 5, 3, 4, 5, 5, 5)
-"""Of 1, d, w, d2, dw, w2, which products with which `_Level` sums."""
-
-
 class _Level:
     """Sums of powers of blocks of one size; the last block may wait for its neighbour, to be one
     block of the next level with it. d: each block's sum less the centre; w: its weight."""
 
     def __init__(self) -> None:
         self.n = 0
-        self._sums = np.zeros(10)
+        self._sums = np.zeros((6, 6))  # of the products of 1, d, w, d2, dw, w2
         self._left: tuple[Array, Array] | None = None
 
     def add(self, d: Array, w: Array) -> tuple[Array, Array]:
         """-> the blocks of the next level that are whole now."""
         self.n += len(d)
         powers = np.array((np.ones(len(d)), d, w, d * d, d * w, w * w))
-        self._sums += (powers @ powers.T)[_SUMS]
+        self._sums += powers @ powers.T
         if self._left is not None:
             d, w = np.concatenate((self._left[0], d)), np.concatenate((self._left[1], w))
-        odd = len(d) % 2
-        self._left = (d[-1:], w[-1:]) if odd else None
+        self._left = (d[-1:], w[-1:]) if len(d) % 2 else None
         return _paired(d), _paired(w)
 
     @property
     def mean(self) -> float:
         """By weight, less the centre."""
-        return float(self._sums[0] / self._sums[1])
+        return float(self._sums[0, 1] / self._sums[0, 2])
 
     @property
     def weight(self) -> float:
-        return float(self._sums[1])
+        return float(self._sums[0, 2])
 
     @property
     def size(self) -> float:
         """Of the block of an observation."""
-        return float(self._sums[4] / self._sums[1])
+        return float(self._sums[0, 5] / self._sums[0, 2])
 
     def second(self, p: float) -> float:
         """The mean square of what blocks are more than their weight lets expect at a mean p."""
-        _, _, d2, dw, w2, *_ = self._sums.tolist()
+        _, _, _, d2, dw, w2 = self._sums[0].tolist()
         return float(max((d2 - 2 * p * dw + p**2 * w2) / self.n, 0.0))
 
     def moments(self) -> tuple[float, float]:
         """The second and the fourth of the same at the own mean, of blocks of mean weight."""
-        p, each = self.mean, float(self._sums[1]) / self.n
-        *_, d4, d3w, d2w2, dw3, w4 = self._sums.tolist()
+        p, each = self.mean, self.weight / self.n
+        *_, (*_, d4, d3w, d2w2), (*_, dw3), (*_, w4) = self._sums.tolist()
         second = self.second(p) / each**2
         fourth = d4 - 4 * p * d3w + 6 * p**2 * d2w2 - 4 * p**3 * dw3 + p**4 * w4
         return second, max(fourth / self.n / each**4, second**2)
@@ -452,7 +447,8 @@ def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1
 
 
 def _less(now: float, before: float) -> float:
-    return 1 - now / before if now / before < 1 else 0.5
+    """What an end that stayed is worth, as the other one moved from one value to the next."""
+    return 1 - now / before if abs(now) < abs(before) else 0.5
 
 
 def _log_mixture_below(

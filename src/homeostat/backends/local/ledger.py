@@ -57,7 +57,7 @@ class DeltaLedger:
     def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]:
         with self._told("read"):
             facts = self._read()
-        return facts[mark:].select(ledger.COLUMNS), facts.height
+        return facts.slice(mark).select(ledger.COLUMNS), facts.height
 
     def _read(self) -> pl.DataFrame:
         """Every fact in the order of arrival; only files that are new are opened."""

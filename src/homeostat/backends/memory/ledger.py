@@ -24,4 +24,4 @@ class MemoryLedger:
         return ledger.as_known(self._facts, at, ids)
 
     def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]:
-        return self._facts[mark:], self._facts.height
+        return self._facts.slice(mark), self._facts.height

@@ -29,9 +29,8 @@ def in_order(
             rows, counted = rows.take(slice(0, over)), counted[:over]
     asked = rows.time // size
     together = counted[1:] == counted[:-1]
-    if np.count_nonzero(together & (asked[1:] < asked[:-1])):
+    if np.count_nonzero(together & (asked[1:] < asked[:-1])):  # counted is in order already
         order = np.lexsort((asked, counted))
-        rows, counted, asked = rows.take(order), counted[order], asked[order]
-        together = counted[1:] == counted[:-1]
+        rows, asked = rows.take(order), asked[order]
     new = ~together | (asked[1:] != asked[:-1])
     return rows, np.concatenate(([0], new.cumsum()))[: len(rows)]

@@ -46,9 +46,13 @@ def narrowed(
     Only once the asymptotic bound may be used. Assumes that the difference of the losses, given
     both scores, is the same in labelled and later requests; the scores themselves may move.
     """
-    known, every = seen.paired, seen.pairs
+    known = seen.paired
+    least = len(known) / 4
+    if len(known) < LEAST_LABELS or seen.heard - len(known) < least:
+        return bounds, ""  # of all that was heard of, not enough can be pairs
+    every = seen.pairs
     more = len(every) - len(known)
-    if len(known) < LEAST_LABELS or more < len(known) / 4:
+    if more < least:
         return bounds, ""
     x = known.fold(("x", metric), lambda: Expected(metric))
     z = every.fold(("z", metric), lambda: Expected(metric))

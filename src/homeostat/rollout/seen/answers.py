@@ -75,7 +75,7 @@ class Arms:
         column, n = self._columns, self._columns.n
         batched, canary = told["batched"][which], told["arm"][which] == CANARY
         fresh, rows = which, None
-        if batched.any():
+        if np.count_nonzero(batched):
             opens, rows = self._joined(told["request"][which], canary, batched)
             fresh, canary = which[opens], canary[opens]
         column.grow(n + len(fresh))

@@ -26,8 +26,9 @@ class Columns:
     def __init__(self, **kinds: tuple[type, object]) -> None:
         """kinds: name -> (type, what a new row has)."""
         self._fill = {name: fill for name, (_, fill) in kinds.items()}
+        self._room = 16
         self._kept: dict[str, NDArray[Any]] = {
-            name: np.full(16, fill, kind) for name, (kind, fill) in kinds.items()
+            name: np.full(self._room, fill, kind) for name, (kind, fill) in kinds.items()
         }
         self.n = 0
 
@@ -40,10 +41,12 @@ class Columns:
 
     def grow(self, n: int) -> None:
         """To n rows."""
-        for name, kept in self._kept.items():
-            if n > len(kept):
-                more = np.full(max(n, 2 * len(kept)) - len(kept), self._fill[name], kept.dtype)
-                self._kept[name] = np.concatenate((kept, more))
+        if n > self._room:
+            more = max(n - self._room, self._room)
+            for name, kept in self._kept.items():
+                new = np.full(more, self._fill[name], kept.dtype)
+                self._kept[name] = np.concatenate((kept, new))
+            self._room += more
         self.n = n
 
     def sort(self, order: Index) -> None:
@@ -76,12 +79,12 @@ def first(kept: Times, at: Numbers) -> Numbers:
 
 def ascend(times: Times, ids: Texts) -> bool:
     """Whether they are in the order of time, and ids of the same time in theirs."""
-    return not (times[1:] < times[:-1]).any() and _ties_ascend(times, ids)
+    return not np.count_nonzero(times[1:] < times[:-1]) and _ties_ascend(times, ids)
 
 
 def _ties_ascend(times: Times, ids: Texts) -> bool:
     same = (times[1:] == times[:-1]).nonzero()[0]
-    return not (ids[same] > ids[same + 1]).any()
+    return not np.count_nonzero(ids[same] > ids[same + 1])
 
 
 def microseconds(times: pl.Series) -> Times:

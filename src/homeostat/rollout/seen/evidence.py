@@ -47,7 +47,8 @@ class Evidence:
 
     def advance(self, touched: Numbers, changed: Collection[int], until: int) -> None:
         """Called by `Observations.settle`. touched: rows of which something is new, once each,
-        ascending; changed: those whose label was another one. until: what counts by then is evidence."""
+        ascending; changed: those whose label was another one. until: what counts by then is
+        evidence."""
         total = self._requests.height
         self._inside.grow(total)
         inside = self._inside["yes"]
@@ -57,8 +58,8 @@ class Evidence:
         if len(touched):
             rows = np.unique(np.concatenate((rows, touched))) if len(rows) else touched
         rows = rows[~inside[rows]]
-        counts = self._requests.counts(self._kind, rows)
-        if (counts <= self._until).any():
+        counts, _ = self._requests.counts(self._kind, rows)
+        if np.count_nonzero(counts <= self._until):
             return self.anew(until)
         now, later = counts <= until, (counts > until) & (counts < NEVER)
         self._waiting, self._due, self._until = rows[later], counts[later], until

@@ -17,11 +17,7 @@ import polars as pl
 from homeostat.rollout.seen.answers import Answers, Arms
 from homeostat.rollout.seen.columns import NEVER, T, Texts, kept_by
 from homeostat.rollout.seen.evidence import Evidence
-from homeostat.rollout.seen.records import (
-    BY_OTHERS,
-    CANARY,
-    Reader,
-)
+from homeostat.rollout.seen.records import BY_OTHERS, CANARY, Reader
 from homeostat.rollout.seen.requests import Requests
 
 _ANSWERS = np.array(
@@ -79,7 +75,7 @@ class Observations:
         counted, so all of them have to be given anew, at once."""
         told = self._reader.read(log)
         others = (told["by"] == BY_OTHERS) & (told["arm"] == CANARY)
-        if others.any():
+        if np.count_nonzero(others):
             foreign = told["time"][others & (told["time"] >= self._since)]
             self._arms.before = int(foreign.max(initial=self._arms.before))
         if (new := self._requests.new(told, self._since)) is None:
@@ -162,6 +158,11 @@ class Observations:
             self._evidence[kind] = Evidence(self._requests, kind)
             self._evidence[kind].anew(self._requests.until)
         return self._evidence[kind]
+
+    @property
+    def heard(self) -> int:
+        """Of how many requests there was anything."""
+        return self._requests.height
 
     @property
     def ids(self) -> Texts:

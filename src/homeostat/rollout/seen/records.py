@@ -48,7 +48,7 @@ class Reader:
         texts = log["id"].to_list()
         ids = request = entity = np.array(texts, object)
         batched = np.zeros(len(ids), np.bool_)
-        if any("/" in id for id in texts):
+        if "/" in "".join(texts):
             requests = [_request(id) if "/" in id else id for id in texts]
             batched = np.fromiter(map(is_not, requests, texts), np.bool_, len(ids))
             request = entity = np.array(requests, object)
@@ -106,4 +106,4 @@ def _filled(column: pl.Series, value: float) -> Array:
     """With a value where there is none."""
     numbers = column.to_numpy()
     lacking = np.isnan(numbers)
-    return np.where(lacking, value, numbers) if lacking.any() else numbers
+    return np.where(lacking, value, numbers) if np.count_nonzero(lacking) else numbers

@@ -137,7 +137,7 @@ class Requests:
         which, times, rows = which[order], times[order], self.rows(ids[order])
         key, kept = 3 * rows + told["by"][which], self._records["time"]
         known = kept[key]
-        if ((times < known) & (known < NEVER)).any():
+        if np.count_nonzero((times < known) & (known < NEVER)):
             return None
         fresh = first(kept, key)
         kept[key[fresh]] = times[fresh]
@@ -180,8 +180,9 @@ class Requests:
 
     # -- what is seen -------------------------------------------------------------------------
 
-    def counts(self, kind: str, rows: Numbers) -> Times:
-        """From when on each of the rows is evidence of a kind; NEVER where it is none yet."""
+    def counts(self, kind: str, rows: Numbers) -> tuple[Times, Times]:
+        """-> from when on each of the rows is evidence of a kind (NEVER where it is none yet), and
+        when it was asked."""
         first, second = self._both("time", rows)
         asked = seen = second
         if kind in _BOTH:
@@ -191,10 +192,10 @@ class Requests:
             asked = np.where(answered == 1, second, first)
             seen = np.where(answered >= 0, asked, NEVER)
         if kind in _UNLABELLED:  # a record of this very moment is seen in the next
-            return np.asarray(np.minimum(seen, NEVER - 1) + 1)
+            return np.minimum(seen, NEVER - 1) + 1, asked
         settled = np.minimum(asked, NEVER - self._matures) + self._matures
         known = self._columns["known"][rows]
-        return np.asarray(np.maximum(np.maximum(known, settled), seen))
+        return np.maximum(np.maximum(known, settled), seen), asked
 
     def _both(self, name: str, rows: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
         """-> of the champion's records, and of the candidate's."""
@@ -208,7 +209,7 @@ class Requests:
         return np.where(given & ((second >= first) | ~canary), 0, np.where(canary, 1, -1))
 
     def gather(self, kind: str, rows: Numbers) -> Rows:
-        counts = self.counts(kind, rows)
+        counts, asked = self.counts(kind, rows)
         canary = np.full(len(rows), kind in _CANDIDATE)
         if kind == "single":
             canary = self._answered(rows) == 1
@@ -225,7 +226,7 @@ class Requests:
         due = counts <= self.until
         return Rows(
             row=rows,
-            time=own("time"),
+            time=asked,
             champion=champion,
             candidate=candidate,
             label=np.where(due, self._columns["label"][rows], np.nan),
