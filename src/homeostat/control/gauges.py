@@ -7,7 +7,7 @@ restart. Times are of the loop's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -93,6 +93,10 @@ HELP = {
 KIND = {name: "counter" if name.endswith("_total") else "gauge" for name in HELP}
 
 
+Figure = tuple[str, float, dict[str, str]]
+"""Name, value, and the labels beside the model."""
+
+
 class Labels(msgspec.Struct, frozen=True):
     """The labels that became final in a window. requests: how many should have one; labelled:
     how many have; delay: seconds from request to label, by quantile (empty without labels)."""
@@ -110,32 +114,39 @@ def gauges(
     evidence: Mapping[str, tuple[Verdict, ...]] | None = None,
     labels: Labels | None = None,
     problems: int = 0,
+    kept: Sequence[Gauge] | None = None,
 ) -> list[Gauge]:
     """evidence: this turn's verdicts on each version that the rollout tries; those that were last
     recorded where None. labels: of the last window, None where nobody looked. problems: how many
-    this turn had."""
+    this turn had. kept: `standing`, if it is there already."""
     found = [
         _gauge("homeostat_loop_last_tick_timestamp_seconds", now.timestamp()),
         _gauge("homeostat_loop_problems", problems),
-        *_declared(project),
-        *_alerts(state, now),
-        *_training(state, project, now),
-        *_rollout(state, evidence or {}),
+        *_silences(state, now),
+        *_evidence(state, evidence or {}),
     ]
+    week = sum(t > now - timedelta(days=7) for t in state.trained)
+    found.append(_gauge("homeostat_retrainings_last_week", week))
     if state.window is not None:
-        found += _window(state.window, project)
         found.append(_gauge("homeostat_false_alarm_budget_used", state.tally.budget_used(now)))
     if labels is not None:
         found += _labels(labels)
-    model = project.name
+    return [*(standing(state, project) if kept is None else kept), *_shown(project, found)]
+
+
+def standing(state: State, project: Project) -> list[Gauge]:
+    """Those that stay as they are until something is decided."""
+    found = [*_declared(project), *_alerts(state), *_training(state, project), *_rollout(state)]
+    if state.window is not None:
+        found += _window(state.window, project)
+    return _shown(project, found)
+
+
+def _shown(project: Project, found: Sequence[Figure]) -> list[Gauge]:
     return [
-        Gauge(name, float(value), {"model": model, **labels}, KIND[name], HELP[name])
+        Gauge(name, float(value), {"model": project.name, **labels}, KIND[name], HELP[name])
         for name, value, labels in found
     ]
-
-
-Figure = tuple[str, float, dict[str, str]]
-"""Name, value, and the labels beside the model."""
 
 
 def _gauge(name: str, value: float, **labels: str) -> Figure:
@@ -211,16 +222,13 @@ def _labels(labels: Labels) -> Iterator[Figure]:
         yield _gauge("homeostat_label_delay_seconds", seconds, share=f"{share:g}")
 
 
-def _alerts(state: State, now: datetime) -> Iterator[Figure]:
+def _alerts(state: State) -> Iterator[Figure]:
     monitor = state.monitor
     yield _gauge("model_drift_alert_total", state.drift_alerts)
     for alert in monitor.open_alerts:
         yield _gauge("homeostat_alert_open", 1, kind=alert.kind, severity=alert.severity)
     for kind, n in {**dict.fromkeys(KINDS, 0), **state.tally.alerts}.items():
         yield _gauge("homeostat_alerts_total", n, kind=kind)
-    for kind in (*KINDS, EVERY):
-        yield _gauge("homeostat_silenced", silence(monitor, kind, now) is not None, kind=kind)
-    yield _gauge("homeostat_notices_waiting", len(notices(monitor, now)))
     certificate = monitor.certificate_of(state.champion)
     for rate in certificate.rates if certificate is not None else ():
         ends = {"": rate.per_month, "_low": rate.low, "_high": rate.high}
@@ -229,7 +237,14 @@ def _alerts(state: State, now: datetime) -> Iterator[Figure]:
             yield _gauge(name, value, check=rate.monitor)
 
 
-def _training(state: State, project: Project, now: datetime) -> Iterator[Figure]:
+def _silences(state: State, now: datetime) -> Iterator[Figure]:
+    for kind in (*KINDS, EVERY):
+        holds = silence(state.monitor, kind, now) is not None
+        yield _gauge("homeostat_silenced", holds, kind=kind)
+    yield _gauge("homeostat_notices_waiting", len(notices(state.monitor, now)))
+
+
+def _training(state: State, project: Project) -> Iterator[Figure]:
     rules, tally = project.retraining, state.tally
     wanted: Counts = dict.fromkeys(rules.on, 0)
     for trigger, n in {**wanted, **tally.runs}.items():
@@ -239,15 +254,13 @@ def _training(state: State, project: Project, now: datetime) -> Iterator[Figure]
     outcomes = dict.fromkeys(("registered", "refused", "failed"), 0)
     for outcome, n in {**outcomes, **tally.results}.items():
         yield _gauge("homeostat_runs_total", n, outcome=outcome)
-    week = sum(t > now - timedelta(days=7) for t in state.trained)
-    yield _gauge("homeostat_retrainings_last_week", week)
     yield _gauge("homeostat_retrainings_per_week", rules.per_week)
     yield _gauge("homeostat_retrainings_without_gain", state.fruitless)
     yield _gauge("homeostat_retrainings_without_gain_limit", rules.stop_after_no_gain)
     yield _gauge("homeostat_training_running", state.open_run is not None)
 
 
-def _rollout(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Iterator[Figure]:
+def _rollout(state: State) -> Iterator[Figure]:
     if state.champion is not None:
         yield _gauge("homeostat_champion_info", 1, version=state.champion)
     ended = dict.fromkeys((Phase.PROMOTED.value, Phase.ROLLED_BACK.value), 0)
@@ -259,9 +272,14 @@ def _rollout(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Itera
     for phase in Phase:
         holds = phase is rollout.phase
         yield _gauge("homeostat_rollout_phase", holds, candidate=rollout.candidate, phase=phase)
-    for version, recorded in _tried(rollout).items():
+    for version in _tried(rollout):
         yield _gauge("homeostat_rollout_percent", rollout.percent, candidate=version)
-        yield from _guards(version, evidence.get(version, recorded))
+
+
+def _evidence(state: State, evidence: Mapping[str, tuple[Verdict, ...]]) -> Iterator[Figure]:
+    if state.rollout is not None:
+        for version, recorded in _tried(state.rollout).items():
+            yield from _guards(version, evidence.get(version, recorded))
 
 
 def _tried(rollout: Rollout) -> dict[str, tuple[Verdict, ...]]:

@@ -14,7 +14,7 @@ import msgspec
 
 from homeostat.control import gather, judge, policy
 from homeostat.control.evidence import Evidence, Following
-from homeostat.control.gauges import Labels, gauges
+from homeostat.control.gauges import Labels, gauges, standing
 from homeostat.control.model import (
     BY_HAND,
     ChampionChanged,
@@ -30,7 +30,7 @@ from homeostat.control.record import record
 from homeostat.control.route import desired_route
 from homeostat.core.errors import Conflict, HomeostatError
 from homeostat.core.names import CHALLENGER_ALIAS, CHAMPION_ALIAS
-from homeostat.core.ports import Notice
+from homeostat.core.ports import Gauge, Notice
 from homeostat.core.version import Version
 from homeostat.monitoring.alerts.decide import decide as decide_alerts
 from homeostat.monitoring.alerts.decide import escalations, heartbeat, notices
@@ -78,6 +78,7 @@ class Controller:
         self._looking_since: datetime | None = None
         self._following = Following(platform)
         self._evidence: tuple[str, Evidence] | None = None  # of the rollout with this id
+        self._standing: tuple[State, list[Gauge]] | None = None
 
     def state(self) -> State:
         """Everything that was decided up to now."""
@@ -304,6 +305,8 @@ class Controller:
         labels = self._labels[1] if self._labels else None
         rollout, found = self._evidence or (None, None)
         live = state.live_rollout is not None and state.live_rollout.id == rollout
+        if self._standing is None or self._standing[0] is not state:
+            self._standing = state, standing(state, project)
         self.platform.plane.show(
             gauges(
                 state,
@@ -312,6 +315,7 @@ class Controller:
                 evidence=found if live else None,
                 labels=labels,
                 problems=problems,
+                kept=self._standing[1],
             )
         )
 

@@ -89,7 +89,7 @@ class Mean:
             return self
         if label is not None:
             self._labelled += len(label)
-            self._positive += np.count_nonzero(label > 0.5)
+            self._positive += int(np.count_nonzero(label > 0.5))
         s, w = in_blocks(x, weight, block)
         if not self._n:
             self._centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
@@ -158,8 +158,8 @@ class Mean:
 
     def _merged(self, k: int) -> tuple[Array, Array]:
         if len(self._parts) > 1:
-            s, w = (np.concatenate(v) for v in zip(*self._parts, strict=True))
-            self._parts = [(s, w)]
+            sums, weights = zip(*self._parts, strict=True)
+            self._parts = [(np.concatenate(sums), np.concatenate(weights))]
         s, w = self._parts[0]
         for _ in range(k):
             s, w = _paired(s), _paired(w)
@@ -412,8 +412,8 @@ def _bets(caution: Array, alpha: float) -> Array:
     return math.sqrt(2 * math.log(1 / alpha)) / caution
 
 
-def _log_gains(unit: Array, bets: Array, m: float, size: Array | float = 1.0) -> Array:
-    return np.log1p(size * np.minimum(bets, BET_LIMIT / max(m, 1e-12)) * (unit - m))
+def _log_gains(unit: Array, bets: Array, m: float, limit: Array | float = BET_LIMIT) -> Array:
+    return np.log1p(np.minimum(bets, limit / max(m, 1e-12)) * (unit - m))
 
 
 def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1.0) -> float:
@@ -424,9 +424,10 @@ def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1
     (Anderson & Björck 1973).
     """
     goal, step = math.log(1 / alpha), float(unit.mean()) / GRID
+    stakes, limits = size * bets, size * BET_LIMIT
 
     def left(k: int) -> float:
-        return float(_log_gains(unit, bets, step * k, size).sum()) - goal
+        return float(_log_gains(unit, stakes, step * k, limits).sum()) - goal
 
     low, high = 0, GRID
     above, below = left(low), left(high)

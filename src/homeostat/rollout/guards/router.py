@@ -100,4 +100,5 @@ class Drawn:
         for p in sorted(set(share.tolist())):
             mine = share == p
             n, k = self.counts.get(p, (0, 0))
-            self.counts[p] = n + int(mine.sum()), k + int(canary[mine].sum())
+            both = np.count_nonzero(mine), np.count_nonzero(mine & canary)
+            self.counts[p] = n + int(both[0]), k + int(both[1])

@@ -152,8 +152,9 @@ class Arms:
         share = self._columns["share"][start:]
         share[:] = self._shares(canary, own).round(9)
         entity, first = self._columns["entity"][start:], self._columns["first"][start:]
-        for p in sorted(set(share.tolist())):
-            those = np.flatnonzero(share == p)
+        shares = set(share.tolist())
+        for p in shares:
+            those = (share == p).nonzero()[0] if len(shares) > 1 else np.arange(len(share))
             drawn, rows = self._drawn.setdefault(p, {}), start + those
             came = map(drawn.setdefault, entity[those].tolist(), rows.tolist())
             first[those] = np.fromiter(came, np.int64, len(those)) == rows
