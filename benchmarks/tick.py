@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from homeostat.control.evidence import Following
+from homeostat.control.tick import Controller
 from homeostat.core.duration import Duration
 from homeostat.rollout.spec import Guards, QualityGuard, RolloutSpec
 from homeostat.testing.simulate.models import GOOD, Skill
@@ -29,35 +30,52 @@ PLAN = RolloutSpec(
 )
 
 
-def in_rollout(seed: int, requests: int) -> World:
+class Model:
     """A model whose candidate has begun, with so many requests logged and labelled."""
-    world = World(seed, plan=PLAN)
-    world.volume = requests // 4
-    world.install(Skill(0, GOOD))
-    world.controllers[0].controller.tick(monitors=False)
-    world.install(Skill(0, GOOD))
-    world.controllers[0].controller.tick(monitors=False)
-    for _ in range(4):
-        world.traffic()
-        world.deliver_labels()
-        world.pass_time()
-    world.pass_time()
-    world.controllers[0].controller.tick(monitors=False)
-    assert world.controllers[0].controller.state().live_rollout is not None
-    return world
+
+    def __init__(self, seed: int, requests: int) -> None:
+        self.world = World(seed, plan=PLAN)
+        self.forget()
+        self.world.volume = requests // 4
+        for _ in range(2):
+            self.world.install(Skill(0, GOOD))
+            self.tick()
+        for _ in range(4):
+            self.more()
+        self.world.pass_time()
+        self.world.volume = 20
+        self.tick()
+        assert self.controller.state().live_rollout is not None
+
+    def forget(self) -> None:
+        """The controller is another process."""
+        self.controller = Controller(self.world.platform)
+
+    def more(self) -> None:
+        """Requests, and their labels."""
+        self.world.traffic()
+        self.world.deliver_labels()
+        self.world.pass_time()
+
+    def tick(self) -> None:
+        self.controller.tick(monitors=False)
 
 
-def measured(worlds: list[World], ticks: int, before: Callable[[World], None]) -> list[float]:
+def measured(models: list[Model], ticks: int, before: Callable[[Model], None]) -> list[float]:
     """Milliseconds of a tick over all models, for each of `ticks`."""
     taken = []
     for _ in range(ticks):
-        for world in worlds:
-            before(world)
+        for model in models:
+            before(model)
         began = time.perf_counter()
-        for world in worlds:
-            world.controllers[0].controller.tick(monitors=False)
+        for model in models:
+            model.tick()
         taken.append((time.perf_counter() - began) * 1e3)
     return taken
+
+
+def nothing(model: Model) -> None:
+    """Nothing came in."""
 
 
 @contextmanager
@@ -71,19 +89,6 @@ def evidence_given() -> Iterator[None]:
         Following.evidence = real  # type: ignore[method-assign]
 
 
-def more(world: World) -> None:
-    """20 requests, and the labels of those before."""
-    world.volume = 20
-    world.traffic()
-    world.deliver_labels()
-    world.pass_time()
-
-
-def forget(world: World) -> None:
-    """The controller is another process."""
-    world.controllers[0]._start()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=100)
@@ -91,16 +96,15 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=5)
     parser.add_argument("--old", type=int, default=1_000_000, help="requests of one old rollout")
     args = parser.parse_args()
-    worlds = [in_rollout(seed, args.requests) for seed in range(args.models)]
-    whole = measured(worlds, args.ticks, lambda world: None)
-
-    busy = measured(worlds, args.ticks, more)
+    models = [Model(seed, args.requests) for seed in range(args.models)]
+    whole = measured(models, args.ticks, nothing)
+    busy = measured(models, args.ticks, Model.more)
     with evidence_given():
-        bare = measured(worlds, args.ticks, lambda world: None)
-    del worlds
-    old = in_rollout(0, args.old)
-    first = measured([old], 1, forget)
-    grown = measured([old], args.ticks, more)
+        bare = measured(models, args.ticks, nothing)
+    del models
+    old = Model(0, args.old)
+    first = measured([old], 1, Model.forget)
+    grown = measured([old], args.ticks, Model.more)
     print(f"| a tick of {args.models} models in rollout, {args.requests} requests each | ms |")
     print("| --- | ---: |")
     for name, taken in (

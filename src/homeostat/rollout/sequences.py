@@ -183,6 +183,8 @@ class _Level:
         if self._left is not None:
             d, w = np.concatenate((self._left[0], d)), np.concatenate((self._left[1], w))
         self._left = (d[-1:], w[-1:]) if len(d) % 2 else None
+        if len(d) < 2:
+            return d[:0], w[:0]
         return _paired(d), _paired(w)
 
     @property
@@ -401,10 +403,11 @@ def width(n: NDArray[np.int64] | int, alpha: float) -> Array:
 
 def _caution(unit: Array) -> Array:
     """What bets (..., n) are divided by, each from the observations before it only."""
-    t = np.arange(1, unit.shape[-1] + 1)
-    centre = (0.5 + np.cumsum(unit, axis=-1)) / (t + 1)
-    before = np.full_like(unit, 0.25)
-    before[..., 1:] = ((0.25 + np.cumsum((unit - centre) ** 2, axis=-1)) / (t + 1))[..., :-1]
+    t = np.arange(1.0, unit.shape[-1] + 1)
+    centre = (0.5 + unit.cumsum(axis=-1)) / (t + 1)
+    variance = (0.25 + ((unit - centre) ** 2).cumsum(axis=-1)) / (t + 1)
+    before = np.empty_like(unit)
+    before[..., :1], before[..., 1:] = 0.25, variance[..., :-1]
     return np.asarray(np.sqrt(before * t * np.log1p(t)))
 
 
@@ -423,7 +426,7 @@ def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1
     The capital falls as m grows: by false position, the end that stays having less and less weight
     (Anderson & Björck 1973).
     """
-    goal, step = math.log(1 / alpha), float(unit.mean()) / GRID
+    goal, step = math.log(1 / alpha), float(unit.sum()) / len(unit) / GRID
     stakes, limits = size * bets, size * BET_LIMIT
 
     def left(k: int) -> float:

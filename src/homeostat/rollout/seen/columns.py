@@ -72,7 +72,7 @@ def in_order(times: Times, ids: Texts, many: int = 1000) -> Index:
 def first(kept: Times, at: Numbers) -> Numbers:
     """Of what is to be kept at these places: the first for each that has NEVER. Their places are
     marked, and have to be written."""
-    unknown = np.flatnonzero(kept[at] == NEVER)
+    unknown = (kept[at] == NEVER).nonzero()[0]
     np.minimum.at(kept, at[unknown], unknown)
     return np.asarray(unknown[kept[at[unknown]] == unknown])
 
@@ -88,8 +88,8 @@ def _ties_ascend(times: Times, ids: Texts) -> bool:
 
 
 def microseconds(times: pl.Series) -> Times:
-    """Since 1970."""
-    return times.cast(pl.Int64).to_numpy()
+    """Since 1970, of a column of `core.records.TIME`."""
+    return times.to_numpy().view(np.int64)
 
 
 def _rank(ids: list[str], many: int) -> NDArray[Any]:

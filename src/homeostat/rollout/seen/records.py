@@ -96,9 +96,9 @@ def _codes(column: pl.Series, codes: Mapping[str | None, int], other: int) -> ND
 
 def _there(column: pl.Series) -> Flags:
     """Where there is a value."""
-    nulls = column.null_count()
-    if nulls in (0, len(column)):
-        return np.full(len(column), nulls == 0)
+    nulls, n = column.null_count(), len(column)
+    if nulls in (0, n):
+        return np.zeros(n, np.bool_) if nulls else np.ones(n, np.bool_)
     return np.array([value is not None for value in column.to_list()], np.bool_)
 
 

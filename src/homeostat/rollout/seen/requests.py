@@ -131,7 +131,7 @@ class Requests:
         """-> the places of the records from `since` on that are looked at and were not given
         before, in the order of time, the first of its version for each id; and their rows. None:
         one should have counted before another that was given."""
-        which = np.flatnonzero((told["by"] <= BY_CANDIDATE) & (told["time"] >= since))
+        which = ((told["by"] <= BY_CANDIDATE) & (told["time"] >= since)).nonzero()[0]
         times, ids = told["time"][which], told["id"][which]
         order = in_order(times, ids)
         which, times, rows = which[order], times[order], self.rows(ids[order])
