@@ -1,7 +1,7 @@
 """False alarms of what explains an alarm: change points, moved mixes of classes, scores that mean
 something else; whether a certificate's interval holds the rate that a monitor really has; and
 whether levels that were solved for on one history keep to the budget on another; and what rows that
-hang together do to the monitor of drift.
+hang together do to the monitors of drift, data and quality.
 
     python benchmarks/monitor_calibration.py [--runs 1000] [--only solved]
 
@@ -17,9 +17,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import special
 from scipy.signal import lfilter
 
 from homeostat.core.duration import Duration
+from homeostat.core.metrics import measure
+from homeostat.core.names import METRICS
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.alerts.change import change_point
 from homeostat.monitoring.alerts.triage import triage
@@ -28,10 +31,11 @@ from homeostat.monitoring.calibration.levels import nominal
 from homeostat.monitoring.calibration.measure import rate_of, rates, solve
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.betting import wager, weigh
-from homeostat.monitoring.drift.dependence import in_order
+from homeostat.monitoring.drift.dependence import in_order, of_metric
 from homeostat.monitoring.drift.watch import BASELINE
 from homeostat.monitoring.model import Evidence
 from homeostat.monitoring.profiles.profile import Scheme
+from homeostat.monitoring.quality.health import NULLS, at_least
 from homeostat.monitoring.quality.outcomes import Meaning
 from homeostat.monitoring.spec import Drift, MonitoringSpec, Quality
 from homeostat.monitoring.window import Reference
@@ -233,6 +237,70 @@ def _begun(named: list[bool]) -> list[bool]:
     return [now and not before for before, now in zip([False, *named], named, strict=False)]
 
 
+def worth(runs: int) -> None:
+    """Windows of 500 rows; the design effect is that of a test set of 20,000. Quality: a floor at
+    what the metric really is. Data: as many values missing as are allowed. In both an alarm is
+    false, and each window may spend 1 % on one."""
+    print("Alarms of data and quality at their limit, by how rows are counted (1 % is allowed).\n")
+    print("| correlation | what | a row is worth | alarms: independent | as it is worth |")
+    print("| --- | --- | --- | --- | --- |")
+    for together in (0.0, 0.5, 0.9):
+        random = np.random.default_rng([4, int(10 * together)])
+        names = ("auc", "recall", "log_loss")
+        test, many = (labelled(n, random, together=together) for n in (20_000, 1_000_000))
+        true = {m: measure(*many, only=(m,))[m].value or 0.0 for m in names}
+        windows = [labelled(500, random, together=together) for _ in range(4 * runs)]
+        for name in names:
+            design = of_metric(name, *test, threshold=0.5, k=100)
+            beyond = []
+            for counted in (1.0, design):
+                found = [
+                    measure(*w, confidence=0.98, only=(name,), design=counted)[name]
+                    for w in windows
+                ]
+                up = METRICS[name].higher_is_better
+                ends = [(e.high if up else e.low) for e in found if e.value is not None]
+                late = [e is not None and (e < true[name] if up else e > true[name]) for e in ends]
+                beyond.append(float(np.mean(late)))
+            _told(together, name, design, beyond)
+        base = lacking(20_000, random, together=together, share=0.10)
+        column = in_order(Baseline.build(base), base).columns[0]
+        nulls = [
+            lacking(500, random, together=together, share=0.15)["a"].null_count()
+            for _ in range(4 * runs)
+        ]
+        limit = column.nulls / (column.n + column.nulls) + NULLS
+        beyond = [
+            float(np.mean([at_least(n / d, 500 / d, 0.01) > limit for n in nulls]))
+            for d in (1.0, column.design_nulls)
+        ]
+        _told(together, "missing values", column.design_nulls, beyond)
+    print()
+
+
+def _told(together: float, what: str, design: float, alarms: list[float]) -> None:
+    found = " | ".join(f"{share:.1%}" for share in alarms)
+    print(f"| {together:g} | {what} | {1 / design:.2f} | {found} |", flush=True)
+
+
+def alike_rows(n: int, random: np.random.Generator, *, together: float) -> Floats:
+    """Standard normal, each correlated with the one before it, (n,)."""
+    noise = random.normal(size=n + 200) * np.sqrt(1 - together**2)
+    return np.asarray(lfilter([1.0], [1.0, -together], noise))[200:]
+
+
+def labelled(n: int, random: np.random.Generator, *, together: float) -> tuple[Floats, Floats]:
+    """-> label, score: neighbours are alike in what the model knows, and in what it does not."""
+    score = 1 / (1 + np.exp(1 - 1.5 * alike_rows(n, random, together=together)))
+    chance = special.ndtr(alike_rows(n, random, together=together))
+    return (chance < score).astype(np.float64), score
+
+
+def lacking(n: int, random: np.random.Generator, *, together: float, share: float) -> pl.DataFrame:
+    gone = special.ndtr(alike_rows(n, random, together=together)) < share
+    return pl.DataFrame({"a": pl.Series(random.normal(size=n)).set(pl.Series(gone), None)})
+
+
 def as_history(x: NDArray[np.float32], score: Floats, label: Floats) -> History:
     rows = pl.DataFrame({"score": score, "label": label, "propensity": np.ones(len(x))})
     empty = pl.Series("features", [[]] * len(x), dtype=pl.List(pl.Float32))
@@ -242,7 +310,7 @@ def as_history(x: NDArray[np.float32], score: Floats, label: Floats) -> History:
 def main() -> None:
     parser = argparse.ArgumentParser(description="False alarms of what explains an alarm.")
     parser.add_argument("--runs", type=int, default=1_000)
-    tables = {f.__name__: f for f in (change_points, causes, intervals, solved, alike)}
+    tables = {f.__name__: f for f in (change_points, causes, intervals, solved, alike, worth)}
     parser.add_argument("--only", choices=tables)
     args = parser.parse_args()
     for name, table in tables.items():

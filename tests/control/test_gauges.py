@@ -122,6 +122,14 @@ def test_what_moved_is_shown_with_its_bound() -> None:
     assert ("model_drift_score", "1", "score") not in found
 
 
+def test_how_all_features_lie_together_is_shown_where_it_was_looked_at() -> None:
+    joint = Verdict("joint", Outcome.FAIL, "", figure=0.4, threshold=0.1, n=200)
+    found = shown(fold(window(joint=joint)))
+    assert found["homeostat_joint_drift", "1"] == 0.4
+    assert found["homeostat_monitor_outcome", "joint"] == Outcome.FAIL.rank
+    assert ("homeostat_joint_drift", "1") not in shown(fold(window()))
+
+
 def test_the_false_alarm_budget_is_used_by_the_windows_of_the_last_month() -> None:
     old = window(-24 * 40, alpha=0.5)
     found = shown(fold(old, window(1, alpha=0.01), window(2, alpha=0.02)))

@@ -114,3 +114,11 @@ def test_without_the_sdk_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "grafana_foundation_sdk.builders", None)
     with pytest.raises(BadInput, match=r"pip install 'homeostat\[grafana\]'"):
         files(declared())
+
+
+def test_how_all_features_lie_together_is_drawn_where_that_is_declared(declared: Declare) -> None:
+    pytest.importorskip("grafana_foundation_sdk")
+    asked = declared(**{"min_effect: 0.1": "min_effect: 0.1, joint: true"})
+    for project, drawn in ((declared(), False), (asked, True)):
+        text = files(project)["dashboards/fraud-detector-model.json"]
+        assert ("homeostat_joint_drift" in text) is drawn

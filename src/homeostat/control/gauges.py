@@ -29,6 +29,8 @@ HELP = {
     "model_accuracy": "The declared metric (label metric) on final labels, in the last window;"
     " missing where it could not be measured.",
     "homeostat_drift_low": "Lower bound of model_drift_score.",
+    "homeostat_joint_drift": "Distance (0 to 1) of how rows lie among all features together from"
+    " the reference, in the last window; where monitoring.drift.joint is declared.",
     "homeostat_drift_min_effect": "Declared: movement below it is no drift.",
     "homeostat_quality_low": "Lower end of the interval of model_accuracy.",
     "homeostat_quality_high": "Upper end of the interval of model_accuracy.",
@@ -181,6 +183,8 @@ def _window(window: WindowObserved, project: Project) -> Iterator[Figure]:
         ):
             if value is not None:
                 yield _gauge(name, value, version=version, feature=moved.feature)
+    if window.joint is not None and window.joint.figure is not None:
+        yield _gauge("homeostat_joint_drift", window.joint.figure, version=version)
     if window.estimate is not None:
         yield from _estimate(window.estimate, version)
     if project.monitoring.quality is not None and window.quality is not None:

@@ -42,6 +42,7 @@ def measure(
     k: int = 100,
     confidence: float = 0.95,
     only: Sequence[str] | None = None,
+    design: float = 1.0,
 ) -> dict[str, Estimate]:
     """Every metric of `core.names.METRICS` (or those in `only`) with its two-sided interval.
 
@@ -55,11 +56,14 @@ def measure(
     shares: Wilson 1927; calibration error: normal, and its low end allows for the upward bias
     that the plug-in figure has (it covers the error of the ten bins used, not of the curve).
 
+    design: so many rows are worth one independent row (1: rows are independent); intervals are
+    then those of as many fewer rows.
+
     Raises BadInput when shapes differ, a score is NaN or outside [0, 1], or a label is not 0 or 1.
     """
     sample = _scored(label, score, threshold, k)
     names = METRICS if only is None else only
-    return {name: _estimate(name, sample, confidence) for name in names}
+    return {name: _estimate(name, sample, confidence, design) for name in names}
 
 
 def difference(
@@ -125,20 +129,20 @@ def _scored(label: ArrayLike, score: ArrayLike, threshold: float, k: int) -> Sco
     return Scored(y, np.clip(s, 0.0, 1.0), threshold, k)
 
 
-def _estimate(metric: str, sample: Scored, confidence: float) -> Estimate:
+def _estimate(metric: str, sample: Scored, confidence: float, design: float) -> Estimate:
     found = _influence(metric, sample)
     if found is None:
         rests_on = {"precision": int(sample.alert.sum()), "recall": sample.positives}
         return Estimate(None, None, None, rests_on.get(metric, sample.n))
     if metric in _SHARES:
-        low, high = wilson(found.value, found.n, confidence)
+        low, high = wilson(found.value, found.n / design, confidence)
     elif metric == "calibration_error":
-        low, high = _calibration(found, sample, confidence)
+        low, high = _calibration(found, sample, confidence, design)
     elif metric in ("auc", "average_precision"):
-        low, high = _logit(found, min(sample.positives, sample.negatives), confidence)
+        low, high = _logit(found, min(sample.positives, sample.negatives), confidence, design)
     else:
         top = LOG_LOSS_MAX if metric == "log_loss" else 1.0
-        low, high = _student(found, top, confidence)
+        low, high = _student(found, top, confidence, design)
     return Estimate(found.value, low, high, found.n)
 
 
@@ -151,12 +155,12 @@ def _quantile(confidence: float, degrees: int | None = None) -> float:
     return float(stats.norm.ppf(upper) if degrees is None else stats.t.ppf(upper, degrees))
 
 
-def _unseen(n: int, confidence: float) -> float:
+def _unseen(n: float, confidence: float) -> float:
     """The largest share that n draws miss altogether with probability (1 - confidence) / 2."""
     return float(1 - ((1 - confidence) / 2) ** (1 / n))
 
 
-def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
+def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
     """Interval of a share of n > 0 draws (Wilson 1927); within [0, 1] and holding the share."""
     z2 = _quantile(confidence) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -165,26 +169,27 @@ def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     return max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half)))
 
 
-def _student(found: Influence, top: float, confidence: float) -> tuple[float, float]:
+def _student(found: Influence, top: float, confidence: float, design: float) -> tuple[float, float]:
     """Mean of losses within [0, top]."""
-    spread = float(np.sqrt(found.u @ found.u))
-    if found.n < 2 or spread == 0.0:
+    spread, n = float(np.sqrt(found.u @ found.u * design)), found.n / design
+    if n < 2 or spread == 0.0:
         # equal losses say nothing of their spread, only how rare another value must be
-        unseen = _unseen(found.n, confidence)
+        unseen = _unseen(n, confidence)
         return found.value * (1 - unseen), found.value + (top - found.value) * unseen
-    half = _quantile(confidence, found.n - 1) * spread
+    half = _quantile(confidence, round(n) - 1) * spread
     return max(0.0, found.value - half), min(top, found.value + half)
 
 
-def _logit(found: Influence, fewest: int, confidence: float) -> tuple[float, float]:
-    """fewest: rows of the rarer class, which is what a ranking metric really rests on."""
+def _logit(found: Influence, rarer: int, confidence: float, design: float) -> tuple[float, float]:
+    """rarer: rows of the rarer class, which is what a ranking metric really rests on."""
+    fewest = rarer / design
     value, unseen = found.value, _unseen(fewest, confidence)
     # towards 0 and 1 the estimated variance vanishes; a share of `fewest` rows has at least this
     floor = max(value * (1 - value), 0.0) / (12 * fewest)
-    spread = float(np.sqrt(max(float(np.square(found.u).sum()), floor)))
+    spread = float(np.sqrt(max(float(np.square(found.u).sum()) * design, floor)))
     if spread == 0.0 or min(value, 1 - value) < 1e-12:
         return max(0.0, value - unseen), min(1.0, value + unseen)
-    z = _quantile(confidence, max(fewest - 1, 1)) if fewest < 30 else _quantile(confidence)
+    z = _quantile(confidence, max(round(fewest) - 1, 1)) if fewest < 30 else _quantile(confidence)
     half = z * spread / (value * (1 - value))
     odds = value / (1 - value)
     with np.errstate(over="ignore"):
@@ -194,14 +199,16 @@ def _logit(found: Influence, fewest: int, confidence: float) -> tuple[float, flo
         )
 
 
-def _calibration(found: Influence, sample: Scored, confidence: float) -> tuple[float, float]:
+def _calibration(
+    found: Influence, sample: Scored, confidence: float, design: float
+) -> tuple[float, float]:
     size = np.bincount(sample.bins).astype(np.float64)
     hits = np.bincount(sample.bins, weights=sample.label)
     residual = sample.label - sample.score
     mean = np.bincount(sample.bins, weights=residual) / size
     seen = np.bincount(sample.bins, weights=(residual - mean[sample.bins]) ** 2) / size
     shrunk = (hits + 2) / (size + 4)  # a bin without positives is not without variance
-    variance = np.maximum(seen, shrunk * (1 - shrunk)) / size
+    variance = np.maximum(seen, shrunk * (1 - shrunk)) / size * design
     share = size / sample.n
     half = _quantile(confidence) * float(np.sqrt(share**2 @ variance))
     # |gap| overstates by sqrt(2 / pi) standard errors where there is no gap, by less elsewhere

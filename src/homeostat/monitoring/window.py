@@ -20,6 +20,7 @@ from homeostat.monitoring.drift.attribution import attribute
 from homeostat.monitoring.drift.baseline import Baseline, Numeric
 from homeostat.monitoring.drift.column import ColumnDrift
 from homeostat.monitoring.drift.compare import DriftReport, report
+from homeostat.monitoring.drift.dependence import of_metric
 from homeostat.monitoring.drift.together import SHARE, Together
 from homeostat.monitoring.drift.watch import watch
 from homeostat.monitoring.model import CONTROLLER, WORKERS, Evidence, Moved, WindowObserved
@@ -87,7 +88,8 @@ class Reference(msgspec.Struct, frozen=True):
     slice. quality: the declared metric on the test set, with its interval; None where no quality is
     declared. estimator: of that metric without labels, where that is declared. together: all
     numbers among the features, where that is declared. meaning: what scores say of the label, where
-    quality is declared. tested: test rows with score and label, to say what movements cost."""
+    quality is declared. tested: test rows with score and label, to say what movements
+    cost. design: so many rows are worth one independent row to the metric, on the test set."""
 
     fields: tuple[Field, ...]
     baseline: Baseline
@@ -97,6 +99,7 @@ class Reference(msgspec.Struct, frozen=True):
     meaning: Meaning | None = None
     tested: pl.DataFrame | None = None
     together: Together | None = None
+    design: float = 1.0
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -142,23 +145,27 @@ class Reference(msgspec.Struct, frozen=True):
         tested = typed.drop_nulls([SCORE, LABEL])
         baseline = scored(inputs)
         watched = Watched.build(inputs, baseline, spec.drift.by, fields)
-        quality, estimator, meaning = None, None, None
+        quality, estimator, meaning, design = None, None, None, 1.0
         if spec.quality is not None and spec.quality.estimate:
             estimator = _estimator(tested, fields, spec.quality, threshold, k)
         if spec.quality is not None:
             label = tested.get_column(LABEL).cast(pl.Float64).to_numpy()
             score = tested.get_column(SCORE).cast(pl.Float64).to_numpy()
             meaning = Meaning.learn(score, label)
+            name = spec.quality.metric
+            design = of_metric(name, label, score, threshold=threshold, k=k)
             quality = measure(
                 label,
                 score,
                 threshold=threshold,
                 k=k,
                 confidence=1 - nominal(spec),
-                only=(spec.quality.metric,),
-            )[spec.quality.metric]
+                only=(name,),
+                design=design,
+            )[name]
         kept = tested.sample(min(tested.height, COSTED), seed=0)
         made = cls(tuple(fields), baseline, watched, quality, estimator, meaning, kept)
+        made = msgspec.structs.replace(made, design=design)
         if not spec.drift.joint:
             return made
         numbers = [watched.whole.bins[j].column.name for j in made.together_at]
@@ -350,6 +357,7 @@ def _quality(
         baseline=reference.quality,
         alpha=alpha,
         propensity=propensity,
+        design=reference.design,
     )
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
+from scipy import special
 from scipy.signal import lfilter
 
+from homeostat.core.metrics import measure
+from homeostat.core.names import METRICS
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.betting import wager, weigh
+from homeostat.monitoring.drift.column import judge as drift_of
 from homeostat.monitoring.drift.column import look
-from homeostat.monitoring.drift.dependence import design_effect, in_order
+from homeostat.monitoring.drift.dependence import design_effect, in_order, of_metric
 from homeostat.monitoring.model import Evidence
+from homeostat.monitoring.quality.health import data_quality
+from homeostat.monitoring.quality.live import judge
+from homeostat.monitoring.spec import Drift, Quality
+
+Floats = NDArray[np.float64]
 
 COLUMNS = ["a", "b", "c"]
 
@@ -94,3 +105,49 @@ def test_quiet_windows_of_rows_that_hang_together_alarm_no_more_than_declared(
     # and what has moved is still found
     moved = windows_in_alarm(quiet.head(250 * 20), in_order(plain, table), 1.0)
     assert moved[-1]
+
+
+def labelled(n: int, correlation: float, random: np.random.Generator) -> tuple[Floats, Floats]:
+    """-> label, score: neighbours are alike in what the model knows, and in what it does not."""
+    noise = random.normal(size=(n, 2)) * np.sqrt(1 - correlation**2)
+    known, unknown = lfilter([1.0], [1.0, -correlation], noise, axis=0).T
+    score = special.expit(1.5 * known - 1)
+    return (special.ndtr(unknown) < score).astype(float), score
+
+
+@pytest.mark.parametrize("metric", ["auc", "recall", "log_loss"])
+def test_a_floor_at_what_a_metric_really_is_alarms_no_more_than_declared(metric: str) -> None:
+    random = np.random.default_rng(6)
+    test, many = labelled(20_000, 0.9, random), labelled(400_000, 0.9, random)
+    design = of_metric(metric, *test, threshold=0.5, k=100)
+    shuffled = np.stack(test)[:, random.permutation(20_000)]
+    assert of_metric(metric, *shuffled, threshold=0.5, k=100) == 1.0
+    true = measure(*many, only=(metric,))[metric].value
+    assert true is not None
+    better = METRICS[metric].higher_is_better
+    bound = {"min": true} if better else {"max": true}
+    alarms = {1.0: 0, design: 0}
+    for _ in range(200):
+        window = labelled(500, 0.9, random)
+        for counted in alarms:
+            verdict, _ = judge(
+                *window, Quality(metric, **bound), threshold=0.5, alpha=0.02, design=counted
+            )
+            alarms[counted] += verdict.failed
+    assert alarms[1.0] > 20  # 1 % of 200 is 2
+    assert alarms[design] <= 6
+
+
+def test_what_is_missing_in_bursts_is_worth_its_bursts() -> None:
+    random = np.random.default_rng(7)
+    gone = np.repeat(random.random(1_000) < 0.1, 20)
+    table = pl.DataFrame({"a": pl.Series(random.normal(size=20_000)).set(pl.Series(gone), None)})
+    (column,) = in_order(Baseline.build(table), table).columns
+    assert 15 < column.design_nulls < 30
+    # 60 of 200 rows in three bursts: by chance, where one in ten bursts is missing
+    now = pl.Series("a", [None] * 60 + [0.0] * 140, pl.Float64)
+    found = drift_of(column, look(column, [now], 200), Drift(), 0.01)
+    faults = data_quality([found], rows=200, errors=0, alpha=0.01)
+    assert not faults.failed
+    alone = msgspec.structs.replace(found, design_nulls=1.0)
+    assert data_quality([alone], rows=200, errors=0, alpha=0.01).failed

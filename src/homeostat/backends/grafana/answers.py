@@ -120,12 +120,16 @@ def _requests(of: str) -> Row:
 
 
 def _quality(project: Project, of: str) -> Row:
+    joint = project.monitoring.drift.joint
     charts = [
         Chart(
             "Drift score",
             "How far features moved from what the champion was trained on: 0 to 1, per window.",
             series(
-                of, model_drift_score="{{feature}}", homeostat_drift_min_effect="declared minimum"
+                of,
+                model_drift_score="{{feature}}",
+                **({"homeostat_joint_drift": "all together"} if joint else {}),
+                homeostat_drift_min_effect="declared minimum",
             ),
             limit=project.monitoring.drift.min_effect,
         ),

@@ -185,6 +185,7 @@ class Replay:
             baseline=setting.reference.quality,
             alpha=alpha,
             propensity=final.propensity,
+            design=setting.reference.design,
         )
 
     def _draw(self, random: np.random.Generator, n: int) -> Ints:
@@ -281,6 +282,8 @@ def _values(base: Column, seen: Seen) -> ColumnDrift:
         seen.nulls / rows if rows else 0.0,
         outside / seen.n if seen.n else 0.0,
         rare=rare(base),
+        design=base.design,
+        design_nulls=base.design_nulls,
     )
 
 

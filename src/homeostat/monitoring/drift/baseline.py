@@ -51,7 +51,8 @@ class Numeric(msgspec.Struct, frozen=True):
     """values: ascending and distinct, (s,). upto, below: share of the reference <= and < each.
     edges: inner edges of the bins, (b-1,); a bin is (edge, next edge]. counts: per bin, (b,).
     n: without nulls and NaN. scale: standard deviation of the finite values, at the grid. design:
-    so many rows are worth one independent row (`dependence`)."""
+    so many rows are worth one independent row (`dependence`); design_nulls: to the share of
+    missing values."""
 
     name: str
     n: int
@@ -64,6 +65,7 @@ class Numeric(msgspec.Struct, frozen=True):
     view: View
     scale: float = 0.0
     design: float = 1.0
+    design_nulls: float = 1.0
 
     @property
     def kind(self) -> Kind:
@@ -85,7 +87,7 @@ class Numeric(msgspec.Struct, frozen=True):
 class Categorical(msgspec.Struct, frozen=True):
     """levels: the frequent categories, as text. counts: of the levels, then of all the others.
     known: every category of the reference when there are at most LEVELS, to tell unseen ones.
-    design: so many rows are worth one independent row (`dependence`)."""
+    design, design_nulls: as of `Numeric`."""
 
     name: str
     n: int
@@ -95,6 +97,7 @@ class Categorical(msgspec.Struct, frozen=True):
     known: frozenset[str]
     view: View
     design: float = 1.0
+    design_nulls: float = 1.0
 
     @property
     def kind(self) -> Kind:

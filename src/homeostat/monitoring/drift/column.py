@@ -69,7 +69,8 @@ class ColumnDrift(msgspec.Struct, frozen=True):
     tests, not for the other columns. n_*: values without missing ones. nulls_*: shares.
     out_of_range: the share of values beyond the reference's range, or in unseen categories.
     measures: other distances, not tested unless they are among `tests`. rare: of categories, the
-    share of the reference in those that are rare there: about so much is in new ones anyway."""
+    share of the reference in those that are rare there: about so much is in new ones anyway.
+    design, design_nulls: so many rows are worth one independent row (`dependence`)."""
 
     column: str
     kind: Kind
@@ -88,6 +89,8 @@ class ColumnDrift(msgspec.Struct, frozen=True):
     out_of_range: float
     measures: dict[str, float] = {}
     rare: float = 0.0
+    design: float = 1.0
+    design_nulls: float = 1.0
 
     @property
     def drifted(self) -> bool:
@@ -319,6 +322,8 @@ def _column(
         outside / m if m else 0.0,
         {name: round(value, 6) for name, value in measures.items()},
         rare(base),
+        base.design,
+        base.design_nulls,
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from homeostat.core.influence import INFLUENCE, Scored
 from homeostat.monitoring.drift.baseline import Baseline, Categorical, Column, Numeric
 
 QUANTILES = np.arange(1, 10) / 10 - 1e-12
@@ -32,11 +33,12 @@ ABOVE = 2.0
 
 def in_order(baseline: Baseline, table: pl.DataFrame) -> Baseline:
     """The baseline of `table`, whose rows are in the order of time, with the design effects."""
-    columns = tuple(
-        msgspec.structs.replace(c, design=design_effect(c, table.get_column(c.view.column)))
-        for c in baseline.columns
-    )
-    return msgspec.structs.replace(baseline, columns=columns)
+    columns = []
+    for base in baseline.columns:
+        rows = table.get_column(base.view.column)
+        designs = design_effect(base, rows), _of_nulls(base, rows)
+        columns.append(msgspec.structs.replace(base, design=designs[0], design_nulls=designs[1]))
+    return msgspec.structs.replace(baseline, columns=tuple(columns))
 
 
 def design_effect(base: Column, rows: pl.Series) -> float:
@@ -58,7 +60,47 @@ def design_effect(base: Column, rows: pl.Series) -> float:
     if not independent > 0:
         return 1.0
     found = float(np.square(np.diff(shares, axis=0)).sum()) / (2 * (count - 1)) / independent
-    error = math.sqrt(2 / count)
+    return _allowed(found, math.sqrt(2 / count))
+
+
+def of_metric(
+    metric: str, label: NDArray[np.float64], score: NDArray[np.float64], *, threshold: float, k: int
+) -> float:
+    """The same of a metric of labelled rows, (n,), in the order of time: from the influence of
+    each row on it (`core.influence`), because a metric varies as their mean does. 1 where the
+    metric is not defined."""
+    found = INFLUENCE[metric](Scored(label, score, threshold, k))
+    return 1.0 if found is None else of_mean(found.u)
+
+
+def of_mean(values: NDArray[np.float64]) -> float:
+    """The same of the mean of values (n,) in the order of time."""
+    n = values.size
+    if n < FEWEST:
+        return 1.0
+    length = math.isqrt(n)
+    centred = values - values.mean()
+    batches = centred[: n // length * length].reshape(-1, length).sum(axis=1)
+    squares = np.square(np.diff(batches)) / 2
+    independent = float(np.square(centred).mean()) * length
+    if not independent > 0:
+        return 1.0
+    # a few large values: then the squares of differences vary more than those of normal ones do;
+    # each shares a batch with the next
+    varies = float(squares.std()) / max(float(squares.mean()), 1e-300)
+    error = math.sqrt(1.5 / squares.size) * max(math.sqrt(2), varies)
+    return _allowed(float(squares.mean()) / independent, error)
+
+
+def _of_nulls(base: Column, rows: pl.Series) -> float:
+    if not base.nulls or not base.n:
+        return 1.0
+    cells, size = _cells(base, base.view.of(rows))
+    return of_mean((cells == size - 1).astype(np.float64))
+
+
+def _allowed(found: float, error: float) -> float:
+    """error: a standard one, relative."""
     return found * (1 + ABOVE * error) if found > 1 + SHOWN * error else 1.0
 
 

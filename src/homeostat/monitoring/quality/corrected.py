@@ -63,13 +63,14 @@ def corrected(
     threshold: float = 0.5,
     k: int = 100,
     confidence: float = 0.95,
+    design: float = 1.0,
 ) -> Corrected:
     """label: 0, 1, or NaN where it is not known, (n,). score, propensity: (n,), propensities
     within (0, 1].
 
     Whether a label that may become known is there already is taken to depend on the score alone
-    (missing at random): the share is estimated in ten bins of the score. Rows are taken to be
-    independent. `benchmarks/estimated_quality.py` measures the coverage."""
+    (missing at random): the share is estimated in ten bins of the score. design: so many rows are
+    worth one independent row. `benchmarks/estimated_quality.py` measures the coverage."""
     y, s = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
     known = ~np.isnan(y)
     chance = np.clip(np.asarray(propensity, dtype=np.float64), 1e-6, 1.0)
@@ -85,7 +86,7 @@ def corrected(
         found = metric_of(metric, rows, **options)  # type: ignore[arg-type]
         if found is None:
             return Estimate(None, None, None, n)
-        return interval(found, metric, n, confidence=confidence)
+        return interval(found, metric, n, confidence=confidence, design=design)
 
     return Corrected(
         of(Masses(s[known], y[known], 1 - y[known])),

@@ -2,7 +2,9 @@
 categories that it does not have.
 
 Each share is held against the reference's own share plus an allowance, and fails only when its
-exact lower bound (Clopper & Pearson 1934) is beyond it.
+exact lower bound (Clopper & Pearson 1934) is beyond it. Values that hang together count as the
+independent ones that they are worth (`drift.dependence`; Rao & Scott 1992). Errors do not: how they
+come in a service that works, the reference does not tell.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ column is there, its unit or its source was changed. A model was told nothing of
 was never seen: the allowance is for those that come one by one."""
 
 
-def at_least(count: int, n: int, alpha: float) -> float:
-    """Lower Clopper-Pearson bound of a share, at level alpha (one-sided)."""
+def at_least(count: float, n: float, alpha: float) -> float:
+    """Lower Clopper-Pearson bound of a share, at level alpha (one-sided); of fractions too."""
     return 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, alpha))
 
 
@@ -44,14 +46,16 @@ def data_quality(
         if nulls:
             text = f"rows have no {c.column}"
             limit = min(1.0, c.nulls_reference + NULLS)
-            parts.append(_share(f"nulls:{c.column}", text, nulls, n, limit, level))
+            parts.append(_share(f"nulls:{c.column}", text, nulls, n, limit, level, c.design_nulls))
         if outside and c.kind == "categorical":
             text = f"values of {c.column} are in categories that were never seen before"
             limit = min(1.0, c.rare + UNSEEN)
-            parts.append(_share(f"unseen:{c.column}", text, outside, c.n_current, limit, level))
+            check = f"unseen:{c.column}"
+            parts.append(_share(check, text, outside, c.n_current, limit, level, c.design))
         elif outside:
             text = f"values of {c.column} are outside of what the model was tested on"
-            parts.append(_share(f"range:{c.column}", text, outside, c.n_current, OUTSIDE, level))
+            check = f"range:{c.column}"
+            parts.append(_share(check, text, outside, c.n_current, OUTSIDE, level, c.design))
     failed = [p for p in parts if p.failed]
     if not failed:
         text = f"{rows:,} requests, {errors:,} errors, values as they should be"
@@ -69,8 +73,10 @@ def data_quality(
     )
 
 
-def _share(check: str, text: str, count: int, n: int, limit: float, alpha: float) -> Verdict:
-    low = at_least(count, n, alpha)
+def _share(
+    check: str, text: str, count: int, n: int, limit: float, alpha: float, design: float = 1.0
+) -> Verdict:
+    low = at_least(count / design, n / design, alpha)
     outcome = Outcome.FAIL if low > limit else Outcome.PASS
     sentence = f"{count / n:.1%} of {text} ({count:,} of {n:,}; allowed {limit:.1%})"
     if check == FAILED_REQUESTS:

@@ -30,6 +30,7 @@ def judge(
     baseline: Estimate | float | None = None,
     alpha: float = 0.05,
     propensity: ArrayLike | None = None,
+    design: float = 1.0,
 ) -> tuple[Verdict, Harm | None]:
     """label: final ones, 0/1, or NaN where the outcome is not known, shape (n,). score: (n,).
     threshold: a score from it on is an alert. alpha: one minus the confidence of the interval.
@@ -38,7 +39,8 @@ def judge(
     FAIL only when the whole interval is beyond `min` or `max`, or shows a loss above the declared
     tolerance; PASS when the figure itself is on the right side; INCONCLUSIVE between, and with
     too few labels. Where outcomes are not known the figure is doubly robust (`corrected`), and
-    INCONCLUSIVE where it cannot be. Assumes independent rows. -> the verdict, and what was lost
+    INCONCLUSIVE where it cannot be. design: so many rows are worth
+    one independent row (`drift.dependence.of_metric`). -> the verdict, and what was lost
     against the baseline (None where it was not measured)."""
     labels, scores = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
     chance = np.ones(labels.size) if propensity is None else np.asarray(propensity, np.float64)
@@ -50,7 +52,14 @@ def judge(
     fixed: Corrected | None = None
     if spec.metric in SUPPORTED and needs_correction(labels, chance):
         fixed = corrected(
-            spec.metric, labels, scores, chance, threshold=threshold, k=k, confidence=1 - alpha
+            spec.metric,
+            labels,
+            scores,
+            chance,
+            threshold=threshold,
+            k=k,
+            confidence=1 - alpha,
+            design=design,
         )
         found = fixed.robust
     else:
@@ -61,6 +70,7 @@ def judge(
             k=k,
             confidence=1 - alpha,
             only=(spec.metric,),
+            design=design,
         )[spec.metric]
     if fixed is not None and fixed.unreached > UNREACHED:
         text = f"no outcome is known of rows like {fixed.unreached:.0%} of the traffic, so that "

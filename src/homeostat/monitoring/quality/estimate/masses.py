@@ -73,14 +73,17 @@ def metric_of(name: str, rows: Masses, *, threshold: float = 0.5, k: int = 100) 
     return None
 
 
-def interval(found: Found, name: str, n: int, *, confidence: float = 0.95) -> Estimate:
+def interval(
+    found: Found, name: str, n: int, *, confidence: float = 0.95, design: float = 1.0
+) -> Estimate:
     """Student's t with as many degrees of freedom as the influences are worth (a few heavy
     weights are few rows, whatever n), on the logit scale for what lies within 0 and 1. n: what
-    is reported as the number of rows. Coverage: `benchmarks/estimated_quality.py`."""
+    is reported as the number of rows. design: so many rows are worth one independent row.
+    Coverage: `benchmarks/estimated_quality.py`."""
     variance = float(found.u @ found.u)
     fourth = float((found.u**2) @ (found.u**2))
-    degrees = max(1.0, variance**2 / fourth - 1) if fourth > 0 else 1.0
-    half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * math.sqrt(variance)
+    degrees = max(1.0, variance**2 / fourth / design - 1) if fourth > 0 else 1.0
+    half = float(special.stdtrit(degrees, (1 + confidence) / 2)) * math.sqrt(variance * design)
     top = METRICS[name].high
     value = min(max(found.value, METRICS[name].low), top)
     if not math.isfinite(top) or not 0 < value < 1:
