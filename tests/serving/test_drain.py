@@ -142,7 +142,7 @@ def test_what_waits_to_be_accepted_is_accepted_before_the_listener_closes() -> N
                 stack.enter_context(socket.create_connection(listener.getsockname(), timeout=60))
                 for _ in range(50)
             ]
-            await emptied(listener, 10)
+            await emptied(listener)
             server.close()
             return await asyncio.to_thread(lambda: [client.recv(5) for client in waiting])
 

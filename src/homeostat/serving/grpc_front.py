@@ -172,7 +172,7 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
         """No new connections; those that are there end between two calls, by their age or because
         nobody calls; after so many seconds whatever happens."""
         deadline = monotonic() + seconds
-        await _stop_listening(self._port, seconds)
+        await _stop_listening(self._port)
         quiet, seen = 0, self._calls_seen
         while _connected(self._port) and quiet < QUIET and monotonic() < deadline:
             await asyncio.sleep(LOOK)
@@ -321,12 +321,12 @@ def _sockets(port: int) -> Iterator[socket.socket]:
                 yield held
 
 
-async def _stop_listening(port: int, seconds: float) -> None:
+async def _stop_listening(port: int) -> None:
     """Let new connections go to the other workers, which gRPC itself does only together with
     refusing the calls of those that are there."""
     for held in _sockets(port):
         if held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            await emptied(held, seconds)
+            await emptied(held)
             held.shutdown(socket.SHUT_RDWR)
 
 

@@ -9,6 +9,8 @@ from time import monotonic
 
 from homeostat.core.errors import Unavailable
 
+LONGEST = 1.0
+"""Seconds; only a machine that is flooded with connections needs them."""
 _UNACKED = slice(24, 28)
 """Bytes of `tcpi_unacked` in Linux's TCP_INFO: of a listening socket, the length of its queue."""
 
@@ -29,11 +31,11 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def emptied(listener: socket.socket, seconds: float) -> None:
-    """Return at an instant at which no connection waits to be accepted (or after so many seconds):
-    closing resets those that do. The kernel goes on choosing this socket until it is closed, so
-    that few may queue: one at a time."""
-    deadline = monotonic() + seconds
+async def emptied(listener: socket.socket) -> None:
+    """Return at an instant at which no connection waits to be accepted (or after LONGEST): closing
+    resets those that do. The kernel goes on choosing this socket until it is closed, so that few
+    may queue: one at a time."""
+    deadline = monotonic() + LONGEST
     listener.listen(0)
     while _queued(listener) and monotonic() < deadline:
         await asyncio.sleep(0)

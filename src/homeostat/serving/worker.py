@@ -141,7 +141,7 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 _logger.warning("the supervisor is gone: stopping")
                 break
-        await emptied(listener, DRAIN)
+        await emptied(listener)
         accepting.close()
         await self._drain()
 
