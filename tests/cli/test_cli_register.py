@@ -108,7 +108,7 @@ def onnx(file: Path) -> Path:
 
 
 def test_a_pyfunc_model_is_registered_with_its_signature_and_a_further_output(
-    project: Path, ask: Any
+    project: Path, ask: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = pyfunc(project / "model")
     found = ask(model, "--test", "test.parquet", "--result", "where", "--by", "anna")
@@ -119,6 +119,9 @@ def test_a_pyfunc_model_is_registered_with_its_signature_and_a_further_output(
     assert serving.columns == (Field("amount", "FP64"), Field("country", "BYTES"))
     said = serving.run({"amount": np.zeros(2), "country": np.array(["FR", "DE"], object)})
     assert (said[SCORE].tolist(), said["where"].tolist()) == ([0.5, 0.5], ["fr", "de"])
+    capsys.readouterr()
+    assert cli.run(["-C", str(project), "lineage", "1"]) == 0
+    assert f"model file      {model}" in capsys.readouterr().out
     again = ask(model, "--test", "test.parquet", "--result", "where")
     assert again["version"]["version"] == "1"
     other = ask(model, "--test", "test.parquet", "--threshold", "0.9")

@@ -102,6 +102,22 @@ def test_what_can_run_code_is_refused_unless_it_is_opted_into(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_skops_model_that_knows_its_columns_answers_quietly_and_only_in_their_order(
+    tmp_path: Path,
+) -> None:
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+    from skops import io
+
+    model = LogisticRegression().fit(pd.DataFrame(X, columns=list("abc")), Y)
+    io.dump(model, tmp_path / "model.skops")
+    scores = load(servable(tmp_path, "model.skops", "skops"), ("skops",)).score(X)  # no warning
+    assert scores == pytest.approx(fitted().predict_proba(X)[:, 1], abs=1e-6)
+    with pytest.raises(HomeostatError, match="must be in the same order"):
+        load(servable(tmp_path, "model.skops", "skops", inputs=("b", "a", "c")), ("skops",))
+
+
+@pytest.mark.slow
 def test_a_skops_file_with_types_of_other_packages_is_refused(tmp_path: Path) -> None:
     from skops import io
 

@@ -19,6 +19,7 @@ MADE_OF = (
     ("git commit", "git_commit"),
     ("trained on", "train_period"),
     ("tested on", "test_period"),
+    ("model file", "file"),
 )
 """What a version was made of: how people call it, and the lineage tag that holds it."""
 

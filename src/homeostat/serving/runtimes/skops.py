@@ -23,15 +23,25 @@ class SkopsModel:
         """Raises BadInput, Damaged, Refused."""
         self._model = read(path)
         self._inputs = manifest.inputs
+        self._named = hasattr(self._model, "feature_names_in_")
 
     def score(self, x: Matrix) -> Matrix:
-        return np.asarray(self._model.predict_proba(x), dtype=np.float32)
+        if not self._named:
+            return self._answer(x)
+        import pandas as pd
+
+        # with names scikit-learn sees to their order, and does not warn of every batch
+        return self._answer(pd.DataFrame(x, columns=list(self._inputs)))
 
     def run(self, columns: Columns) -> Columns:
         import pandas as pd
 
-        frame = pd.DataFrame({name: list(columns[name]) for name in self._inputs})
-        return {SCORE: np.asarray(self._model.predict_proba(frame), dtype=np.float32)}
+        return {
+            SCORE: self._answer(pd.DataFrame({name: list(columns[name]) for name in self._inputs}))
+        }
+
+    def _answer(self, rows: Any) -> Matrix:
+        return np.asarray(self._model.predict_proba(rows), dtype=np.float32)
 
 
 def declared(path: Path) -> Declared:
