@@ -121,7 +121,8 @@ def _slices(rng: np.random.Generator, cell: Cell) -> Batch:
     fine = streams.population(rng, cell.base, "log_loss", 0.0)
     harmed = streams.population(rng, cell.base, "log_loss", 3 * cell.times * cell.margin)
     turn = np.array([0, 1, 0, 2, 1, 0, 3, 1, 2, 0])
-    n, block = (400_000, BLOCK) if cell.kind == "autocorrelated" else (40_000, 1)
+    many = 400_000 if cell.base > 0.1 else 1_200_000
+    n, block = (many, BLOCK) if cell.kind == "autocorrelated" else (40_000, 1)
     places = [np.flatnonzero(np.resize(turn, n // block) == k) for k in range(4)]
 
     def draw(people: streams.Population, runs: int, requests: int) -> Stream:
