@@ -37,16 +37,23 @@ def quality(
     looks: Counts,
     *,
     merges: bool = True,
+    like: Array | None = None,
 ) -> Says:
-    """`sequences.mean` at each look (in requests). Blocks are merged as there (merges)."""
+    """`sequences.mean` at each look (in requests). Blocks are merged as there (merges), until
+    their losses or, where the exact bound is used, their scores (like) no longer depend on each
+    other."""
     runs = len(seen.harm)
     found = Says(*(np.zeros((runs, len(looks)), dtype=np.bool_) for _ in range(2)))
     open_ = np.ones((runs, len(looks)), dtype=np.bool_)
     x, positive, size = seen.harm, seen.positive, seen.block
+    least = np.zeros(open_.shape, np.intp) if like is None else _merges(like, size, looks)
+    exact, k = np.zeros_like(open_), 0
     while x.shape[1]:
         rows = open_.any(axis=1)
-        told, merge = _at_size(x[rows], positive[rows], size, metric, margin, alpha, looks)
-        merge &= merges
+        told, merge, ready = _at_size(x[rows], positive[rows], size, metric, margin, alpha, looks)
+        merge &= merges & ~exact[rows]
+        exact[rows] |= open_[rows] & ~merge & ~ready
+        merge |= exact[rows] & (k < least[rows])
         here = open_[rows] & ~merge
         for flags, new in zip(found, told, strict=True):
             flags[rows] |= here & new
@@ -56,7 +63,20 @@ def quality(
         even = x.shape[1] // 2 * 2
         pairs = (runs, -1, 2)
         x, positive = x[:, :even].reshape(pairs).mean(-1), positive[:, :even].reshape(pairs).sum(-1)
-        size *= 2
+        size, k = 2 * size, k + 1
+    return found
+
+
+def _merges(x: Array, size: int, looks: Counts) -> Counts:
+    """(runs, looks): how often blocks are merged until they no longer depend on each other."""
+    found = np.zeros((len(x), len(looks)), np.intp)
+    open_ = np.ones(found.shape, np.bool_)
+    while x.shape[1] > 1 and open_.any():
+        n = np.arange(1, x.shape[1] + 1)
+        variance = np.cumsum(x * x, axis=1) / n - (np.cumsum(x, axis=1) / n) ** 2
+        open_ &= _merge(x, np.maximum(variance, 0.0), looks // size)
+        found += open_
+        x, size = x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 2).mean(-1), 2 * size
     return found
 
 
@@ -68,8 +88,9 @@ def _at_size(
     margin: float,
     alpha: Alphas,
     looks: Counts,
-) -> tuple[Says, Flags]:
-    """-> what is said with blocks of this size, and where they have to be merged."""
+) -> tuple[Says, Flags, Flags]:
+    """-> what is said with blocks of this size, where they have to be merged, and where the
+    asymptotic bound is used."""
     low, high = harm_support(metric)
     n = np.arange(1, x.shape[1] + 1)
     at = looks // size - 1
@@ -88,7 +109,7 @@ def _at_size(
         wealth = sequences.log_wealth(unit, (high - sign * limit) / (high - low), half)
         exact = wealth[:, at] >= math.log(1 / half)
         told.append(np.where(ready, asymptotic, exact) & known)
-    return Says(*told), _merge(x, variance, looks // size)
+    return Says(*told), _merge(x, variance, looks // size), ready
 
 
 def _merge(x: Array, variance: Array, blocks: Counts) -> Flags:

@@ -25,10 +25,12 @@ SPELL = 500
 
 
 class Population(NamedTuple):
-    """Labelled requests scored by both versions; the mean of `harm` is exactly what was asked.
+    """Labelled requests scored by both versions; score, champion: of the champion, and its loss;
+    the mean of `harm` is exactly what was asked.
     expected (2, n): the harm that either version's score lets expect."""
 
     label: Array
+    score: Array
     champion: Array
     harm: Array
     expected: Array
@@ -59,7 +61,7 @@ def population(
         losses(metric, y, second) - losses(metric, y, first) for y in (ones, 0 * ones)
     )
     expected = np.stack([q * if_positive + (1 - q) * if_negative for q in (first, second)])
-    return Population(label, champion, losses(metric, label, second) - champion, expected)
+    return Population(label, first, champion, losses(metric, label, second) - champion, expected)
 
 
 class Stream(NamedTuple):

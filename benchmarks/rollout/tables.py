@@ -51,20 +51,30 @@ def undeclared(runs: int, seed: int) -> list[str]:
     """Requests that come again and again, and nobody has declared a block."""
     lines = [
         f"{runs} streams a row; requests come five times in a row on average, and nobody said so. "
-        "Beyond what is promised: some decide before the dependence can be seen.",
+        "Beyond what is promised: some decide before the dependence can be seen. Scores show it "
+        "sooner than losses do.",
         "",
         "| guard | base rate | true harm | neighbours | ever shown harmful | ever shown harmless |",
         "| --- | ---: | ---: | --- | ---: | ---: |",
     ]
     n = 40_000
     looks = np.arange(PER_TICK, n + 1, PER_TICK)
-    for metric, base, margin in (("log_loss", 0.5, 0.02), ("error", 0.5, 0.02)):
+    for metric, base, margin in (
+        ("log_loss", 0.5, 0.02),
+        ("error", 0.5, 0.02),
+        ("error", 0.01, 0.005),
+    ):
         for times in (0, 1):
             rng = np.random.default_rng([seed, times, len(metric)])
             people = streams.population(rng, base, metric, times * margin)
-            seen = streams.repeated(rng, people, runs, n, 1)
-            for how, merges in (("merged", True), ("left as they are", False)):
-                told = guards.quality(seen, metric, margin, BOTH, looks, merges=merges)
+            drawn = np.stack([streams.drawn(rng, n, again=True) for _ in range(runs)])
+            seen = streams.Stream(people.harm[drawn], people.label[drawn])
+            for how, merges, like in (
+                ("merged", True, people.score[drawn]),
+                ("merged by their losses alone", True, None),
+                ("left as they are", False, None),
+            ):
+                told = guards.quality(seen, metric, margin, BOTH, looks, merges=merges, like=like)
                 ever = [share(float(f.any(axis=1).mean()), runs) for f in told]
                 lines.append(
                     f"| {metric.replace('_', ' ')} | {base:.0%} | {times} x margin | {how} | "

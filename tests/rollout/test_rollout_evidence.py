@@ -415,3 +415,16 @@ def test_the_fewest_requests_for_a_p99_are_told_exactly() -> None:
     for count, finite in ((n - 1, False), (n, True)):
         bounds = sequences.quantile(np.linspace(0, 1, count), 0.99, alpha=(0.05, 0.05))
         assert np.isfinite(bounds.high) == finite
+
+
+def test_equal_losses_of_requests_that_come_again_say_less_before_any_loss_varies() -> None:
+    """Two hundred and fifty requests without a difference of losses, five times the same each."""
+    rng, none = np.random.default_rng(2), np.zeros(250)
+    again, apart = np.repeat(rng.random(50), 5), rng.random(250)
+
+    def high(like: np.ndarray | None) -> float:
+        mean = sequences.Mean((-1.0, 1.0), (0.05, 0.05))
+        return mean.add(none, like=like).bounds().high
+
+    assert high(apart) == high(None)
+    assert high(again) > 3 * high(None)

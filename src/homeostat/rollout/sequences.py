@@ -66,9 +66,8 @@ class Mean:
     def __init__(self, support: tuple[float, float], alpha: tuple[float, float]) -> None:
         self._support, self._alpha = support, alpha
         self._n = self._labelled = self._positive = 0
-        self._centre = 0.0
         self._parts: list[tuple[Array, Array]] = []  # sums and weights of blocks, to bet on
-        self._levels = [_Level()]
+        self._levels, self._like = _Levels(), _Levels()
 
     def add(
         self,
@@ -77,6 +76,7 @@ class Mean:
         label: Array | None = None,
         weight: Array | None = None,
         block: NDArray[np.int64] | None = None,
+        like: Array | None = None,
     ) -> Mean:
         """label (n, 0/1): makes the switch wait for enough of both classes: a run of easy
         negatives looks deceptively free of variance. weight (n, positive): how many requests each
@@ -84,32 +84,29 @@ class Mean:
         neighbours with the same number are one observation, so that they may depend on each other:
         bets are laid on the means of blocks, and the variance is that of a ratio of their sums (as
         of clusters). No block may go on in a later call. Blocks that are seen to depend on each
-        other all the same are put together (`merged`)."""
+        other all the same are put together (`merged`). like (n): something else of each, such as
+        its score. While x has hardly varied, blocks whose scores depend on each other are put
+        together, too: a hundred losses of nothing in a row may be those of one request."""
         if not len(x):
             return self
         if label is not None:
             self._labelled += len(label)
             self._positive += int(np.count_nonzero(label > 0.5))
         s, w = in_blocks(x, weight, block)
-        if not self._n:
-            self._centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
         self._n += len(x)
         self._parts.append((s, w))
-        d, k = s - self._centre * w, 0
-        while len(d):
-            if k == len(self._levels):
-                self._levels.append(_Level())
-            d, w = self._levels[k].add(d, w)
-            k += 1
+        self._levels.add(s, w)
+        if like is not None:
+            self._like.add(*in_blocks(like, weight, block))
         return self
 
     def bounds(self) -> Bounds:
         if not self._n:
             return NOTHING
         (low, high), alpha = self._support, (self._alpha[0] / 2, self._alpha[1] / 2)
-        k = self._merges()
+        k = self._levels.merges()
         level = self._levels[k]
-        point = self._centre + level.mean
+        point = self._levels.centre + level.mean
         second, fourth = level.moments()
         classes = (self._positive, self._labelled - self._positive) if self._labelled else None
         if enough(level.n, second, fourth, classes):
@@ -120,7 +117,7 @@ class Mean:
                 min(high, point + spread * float(width(level.n, alpha[1]))),
                 self._n,
             )
-        sums, weights = self._merged(k)
+        sums, weights = self._merged(max(k, self._like.merges()))
         unit = (sums / weights - low) / (high - low)
         size = weights / np.maximum.accumulate(weights)
         caution = _caution(unit)  # on both sides the same
@@ -140,21 +137,11 @@ class Mean:
         """Of a rate, where each x is 0 or 1: how many observations are worth one."""
         if not self._n:
             return ONE
-        level = self._levels[self._merges()]
-        rate = min(max(self._centre + level.mean, 0.0), 1.0)
+        level = self._levels[max(self._levels.merges(), self._like.merges())]
+        rate = min(max(self._levels.centre + level.mean, 0.0), 1.0)
         return Effect(
             *of_clusters(level.weight, rate, level.n * level.second(level.mean), level.size)
         )
-
-    def _merges(self) -> int:
-        """How often neighbouring blocks are put together, as `merged` does."""
-        k = 0
-        while self._levels[k].n >= 2 * LEAST_PAIRS:
-            one, both = (level.second(self._levels[k].mean) for level in self._levels[k : k + 2])
-            if both <= 2 * (1 + DEPENDENT) * one or one <= 1e-18:
-                break
-            k += 1
-        return k
 
     def _merged(self, k: int) -> tuple[Array, Array]:
         if len(self._parts) > 1:
@@ -164,6 +151,38 @@ class Mean:
         for _ in range(k):
             s, w = _paired(s), _paired(w)
         return s, w
+
+
+class _Levels:
+    """Blocks, neighbours of them as one, neighbours of those as one, and so on."""
+
+    def __init__(self) -> None:
+        self.centre = 0.0
+        self._each = [_Level()]
+
+    def __getitem__(self, k: int) -> _Level:
+        return self._each[k]
+
+    def add(self, s: Array, w: Array) -> None:
+        """s: sums of blocks; w: their weights."""
+        if not self._each[0].n:
+            self.centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
+        d, k = s - self.centre * w, 0
+        while len(d):
+            if k == len(self._each):
+                self._each.append(_Level())
+            d, w = self._each[k].add(d, w)
+            k += 1
+
+    def merges(self) -> int:
+        """How often neighbours are put together, as `merged` does."""
+        k = 0
+        while self._each[k].n >= 2 * LEAST_PAIRS:
+            one, both = (level.second(self._each[k].mean) for level in self._each[k : k + 2])
+            if both <= 2 * (1 + DEPENDENT) * one or one <= 1e-18:
+                break
+            k += 1
+        return k
 
 
 class _Level:

@@ -8,7 +8,7 @@ from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
 from homeostat.rollout.guards.blocks import in_order
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
-from homeostat.rollout.seen.columns import Flags, Numbers
+from homeostat.rollout.seen.columns import Array, Flags, Numbers
 from homeostat.rollout.seen.evidence import Evidence
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import NOTHING, Bounds, Mean
@@ -67,9 +67,10 @@ class Alerts:
         self.n = self.k = 0
         self._mean = Mean((0.0, 1.0), (0.5, 0.5))
 
-    def add(self, alert: Flags, block: Numbers | None) -> None:
+    def add(self, alert: Flags, block: Numbers | None, score: Array) -> None:
         self.n, self.k = self.n + len(alert), self.k + int(alert.sum())
-        self._mean.add(alert.astype(np.float64), block=block)
+        like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
+        self._mean.add(alert.astype(np.float64), block=block, like=like)
 
     def bounds(self, alpha: tuple[float, float]) -> Bounds:
         return sequences.rate(self.n, self.k, alpha=alpha, effect=self._mean.effect())
@@ -95,12 +96,13 @@ class Groups:
         for true_class, counts in self._counts.items():
             those = slice(None) if true_class is None else rows.label == true_class
             groups, alert = rows.groups[self._by][those], alerts[those]
+            score = rows.candidate[those]
             near = None if block is None else block[those]
             for group in dict.fromkeys(groups.tolist()):
                 if group is not None:
                     mine = groups == group
                     own = None if near is None else near[mine]
-                    counts.setdefault(group, Alerts()).add(alert[mine], own)
+                    counts.setdefault(group, Alerts()).add(alert[mine], own, score[mine])
 
     def counts(self, true_class: float | None) -> Counts:
         return self._counts[true_class]

@@ -66,16 +66,20 @@ class Harm:
         self.rows += len(rows)
         if self._guard.paired:
             one, two = (_losses(self._guard.metric, seen, rows, side) for side in range(2))
-            self._add(0, two - one, rows, block)
+            self._add(0, two - one, rows, block, rows.champion)
             return
         for side in range(2):
             mine = np.flatnonzero(rows.canary == bool(side))
             part = rows.take(mine)
             loss = _losses(self._guard.metric, seen, part, side)
-            self._add(side, loss, part, None if block is None else block[mine])
+            score = part.candidate if side else part.champion
+            self._add(side, loss, part, None if block is None else block[mine], score)
 
-    def _add(self, k: int, x: Array, rows: Rows, block: NDArray[np.int64] | None) -> None:
-        self._means[k].add(x, label=rows.label, weight=weight(rows), block=block)
+    def _add(
+        self, k: int, x: Array, rows: Rows, block: NDArray[np.int64] | None, score: Array
+    ) -> None:
+        like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
+        self._means[k].add(x, label=rows.label, weight=weight(rows), block=block, like=like)
 
     def bounds(self) -> Bounds:
         found = [mean.bounds() for mean in self._means]
