@@ -83,7 +83,7 @@ def world_of_trouble() -> tuple[Project, list[list[Gauge]]]:
     -> what was shown on the turns on which something other than a time has changed."""
     worlds = (World(seed) for seed in itertools.count())
     world = next(w for w in worlds if _plain(w.project))
-    project = _estimating(world.project)
+    project = _with_all(world.project)
     controller = Controller(dataclasses.replace(world.platform, project=project))
     world.install(Skill(0, GOOD, broken=0.1))
     shown: list[list[Gauge]] = []
@@ -111,12 +111,13 @@ def _plain(project: Project) -> bool:
     return plain and plan.guards.error_rate is not None and len(plan.steps) == 5
 
 
-def _estimating(project: Project) -> Project:
+def _with_all(project: Project) -> Project:
     monitoring = project.monitoring
     assert monitoring.quality is not None
     quality = msgspec.structs.replace(monitoring.quality, estimate=True)
+    drift = msgspec.structs.replace(monitoring.drift, joint=True)
     return msgspec.structs.replace(
-        project, monitoring=msgspec.structs.replace(monitoring, quality=quality)
+        project, monitoring=msgspec.structs.replace(monitoring, quality=quality, drift=drift)
     )
 
 
