@@ -128,6 +128,41 @@ def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), f"{name(document)}: {target}"
 
 
+def links(document: Path) -> list[tuple[Path, str]]:
+    """-> the files that a document links to, each with the anchor in it (or nothing)."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", text)
+    local = [(p, a) for p, a in found if "://" not in p and not p.startswith("mailto:")]
+    return [((document.parent / p).resolve() if p else document, a) for p, a in local]
+
+
+def anchors(document: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
+    kept = [re.sub(r"[^\w\- ]", "", head.lower()) for head in heads]
+    return {head.replace(" ", "-") for head in kept}
+
+
+@pytest.mark.parametrize("document", [pytest.param(d, id=name(d)) for d in helpers.documents()])
+def test_links_to_a_part_of_a_page_name_one_of_its_headings(document: Path) -> None:
+    for path, anchor in links(document):
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{name(document)}: {path.name}#{anchor}"
+
+
+def test_every_page_is_in_an_index() -> None:
+    docs = ROOT / "docs"
+    listed = {path for index in docs.rglob("README.md") for path, _ in links(index)}
+    missing = [p for p in docs.rglob("*.md") if p not in listed and p != docs / "README.md"]
+    assert [str(p.relative_to(docs)) for p in missing] == []
+
+
+def test_decisions_are_listed_by_their_titles() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    for page in sorted((ROOT / "docs/decisions").glob("0*.md")):
+        number, _, title = page.read_text().splitlines()[0].removeprefix("# ").partition(". ")
+        assert f"| {number} | [{title}]({page.name}) |" in index
+
+
 def test_the_runner_tells_apart_what_was_printed() -> None:
     assert helpers.matches("a ... c\n...\nz\n", "a b c\n1\n2\nz\n")
     assert helpers.matches("...\nz", "z\n")
