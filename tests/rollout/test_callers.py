@@ -144,6 +144,19 @@ def test_harm_to_all_callers_is_shown_although_they_are_kept() -> None:
     assert judge(ERRORS, log, labels, sticky=True).failed
 
 
+def test_callers_are_worth_the_same_however_often_one_looks() -> None:
+    log, labels = traffic(3000, share=0.5, errors=(0.02, 0.03))
+    guards = Guards(latency_p99=LatencyGuard(), error_rate=ErrorGuard(0.02))
+    plan = RolloutSpec(guards=guards)
+    often = see(log.head(0), labels.head(0), entity=kept())
+    for part in log.sort("time").iter_slices(170):
+        often.add(part)
+        often.settle()
+        measure(plan, often)
+    at_once = see(log, labels.head(0), entity=kept())
+    assert measure(plan, often) == measure(plan, at_once)
+
+
 def test_callers_that_come_once_change_nothing() -> None:
     log, labels = traffic(3000, share=0.5, errors=(0.01, 0.02))
     each = measure(ERRORS, see(log, labels, entity=pl.col("id")))

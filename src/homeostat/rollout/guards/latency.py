@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from homeostat.core.verdict import Verdict
-from homeostat.rollout import sequences
+from homeostat.rollout import sequences, two_by_two
 from homeostat.rollout.callers import ONE, Callers, Effect
 from homeostat.rollout.guards.common import (
     Alpha,
@@ -19,10 +19,10 @@ from homeostat.rollout.guards.common import (
     unanswered,
 )
 from homeostat.rollout.seen.answers import Answers
+from homeostat.rollout.seen.columns import Array, Numbers
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.sequences import Bounds
 from homeostat.rollout.spec import LatencyGuard
-from homeostat.rollout.two_by_two import GROWTH
 
 P99 = 0.99
 
@@ -65,7 +65,7 @@ class Latencies:
 
     def __init__(self) -> None:
         self.champion, self.candidate = sequences.Sorted(), sequences.Sorted()
-        self._taken = self._looked = 0
+        self._taken = self._cut = 0
         self._effects = ONE, ONE
 
     def add(self, answers: Answers) -> None:
@@ -76,25 +76,29 @@ class Latencies:
         self.candidate.add(latency[answered & canary])
 
     def effects(self, answers: Answers) -> tuple[Effect, Effect]:
-        """How far slow requests are those of the same callers: looked at anew when there are so
-        many more answers, because what is slow moves with the quantile."""
-        if answers.caller is None:
+        """How far slow requests are those of the same callers: looked at anew where a block ends
+        (`two_by_two.cuts`), because what is slow moves with the quantile."""
+        if answers.caller is None or not len(answers.caller):
             return ONE, ONE
-        if self._taken >= (1 + GROWTH) * self._looked:
-            self._looked = self._taken
-            self._effects = self._effect(answers, False), self._effect(answers, True)
+        cut = int(two_by_two.cuts(len(answers.caller))[-1])
+        if cut != self._cut:
+            self._cut = cut
+            latency, caller = answers.latency[:cut], answers.caller[:cut]
+            answered, canary = np.isfinite(latency), answers.canary[:cut]
+            champion, candidate = (
+                _effect(latency[mine], caller[mine])
+                for mine in (answered & ~canary, answered & canary)
+            )
+            self._effects = champion, candidate
         return self._effects
 
-    def _effect(self, answers: Answers, canary: bool) -> Effect:
-        assert answers.caller is not None
-        mine = (answers.canary == canary) & np.isfinite(answers.latency)
-        latencies = self.candidate if canary else self.champion
-        if not len(latencies):
-            return ONE
-        slow = answers.latency[mine] > sequences.quantile_of(latencies, P99)
-        callers = Callers()
-        callers.add(answers.caller[mine], slow)
-        return callers.effect()
+
+def _effect(latency: Array, caller: Numbers) -> Effect:
+    if not len(latency):
+        return ONE
+    callers = Callers()
+    callers.add(caller, latency > sequences.quantile_of(np.sort(latency), P99))
+    return callers.effect()
 
 
 def _ratio(a: float, b: float) -> float:
