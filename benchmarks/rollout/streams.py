@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from homeostat.rollout import two_by_two
 from homeostat.rollout.evidence import losses
-from homeostat.rollout.sequences import Mean
+from homeostat.rollout.sequences import Levels, in_blocks
 from homeostat.rollout.two_by_two import Blocks
 
 Array = NDArray[np.float64]
@@ -129,11 +129,11 @@ def repeats(
             many = int(n / RUN + 6 * math.sqrt(n) + 20)
             event = np.repeat(rng.random(many) < p, rng.geometric(1 / RUN, many))[:n]
             found[run, :, k] = np.cumsum(event)[ends[:, k] - 1]
-            mean = Mean((0.0, 1.0), (0.5, 0.5))
+            levels = Levels()
             for look, (begin, end) in enumerate(itertools.pairwise([0, *ends[:, k]])):
                 own = np.arange(begin, end) // block
-                mean.add(event[begin:end].astype(np.float64), block=own)
-                worth[run, look, k] = mean.effect()[:2]
+                levels.add(*in_blocks(event[begin:end].astype(np.float64), None, own))
+                worth[run, look, k] = levels.effect()[:2]
     return found, worth
 
 

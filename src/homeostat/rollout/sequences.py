@@ -67,7 +67,7 @@ class Mean:
         self._support, self._alpha = support, alpha
         self._n = self._labelled = self._positive = 0
         self._parts: list[tuple[Array, Array]] = []  # sums and weights of blocks, to bet on
-        self._levels, self._like = _Levels(), _Levels()
+        self._levels, self._like = Levels(), Levels()
 
     def add(
         self,
@@ -133,16 +133,6 @@ class Mean:
             self._n,
         )
 
-    def effect(self) -> Effect:
-        """Of a rate, where each x is 0 or 1: how many observations are worth one."""
-        if not self._n:
-            return ONE
-        level = self._levels[max(self._levels.merges(), self._like.merges())]
-        rate = min(max(self._levels.centre + level.mean, 0.0), 1.0)
-        return Effect(
-            *of_clusters(level.weight, rate, level.n * level.second(level.mean), level.size)
-        )
-
     def _merged(self, k: int) -> tuple[Array, Array]:
         if len(self._parts) > 1:
             sums, weights = zip(*self._parts, strict=True)
@@ -153,7 +143,7 @@ class Mean:
         return s, w
 
 
-class _Levels:
+class Levels:
     """Blocks, neighbours of them as one, neighbours of those as one, and so on."""
 
     def __init__(self) -> None:
@@ -173,6 +163,16 @@ class _Levels:
                 self._each.append(_Level())
             d, w = self._each[k].add(d, w)
             k += 1
+
+    def effect(self, merges: int = 0) -> Effect:
+        """Of a rate, where sums are counts of events: how many of the weights are worth one.
+        merges: how often neighbours are put together at the least."""
+        if not self._each[0].n:
+            return ONE
+        level = self._each[max(merges, self.merges())]
+        rate = min(max(self.centre + level.mean, 0.0), 1.0)
+        clustered = level.n * level.second(level.mean)
+        return Effect(*of_clusters(level.weight, rate, clustered, level.size))
 
     def merges(self) -> int:
         """How often neighbours are put together, as `merged` does."""

@@ -11,7 +11,7 @@ from homeostat.rollout.guards.common import Alpha, between, judged, nothing
 from homeostat.rollout.seen.columns import Array, Flags, Numbers
 from homeostat.rollout.seen.evidence import Evidence
 from homeostat.rollout.seen.observations import Observations
-from homeostat.rollout.sequences import NOTHING, Bounds, Mean
+from homeostat.rollout.sequences import NOTHING, Bounds, Levels
 from homeostat.rollout.spec import BiasGuard, RolloutSpec
 
 CLASSES = {
@@ -61,19 +61,21 @@ def judge(guard: BiasGuard, plan: RolloutSpec, seen: Observations, alpha: Alpha)
 
 class Alerts:
     """Requests of a group, and how many of them raised an alert. Requests that are close in time
-    may hang together (`Mean`): they count as the independent ones that they are worth."""
+    may hang together (`Levels`): they count as the independent ones that they are worth."""
 
     def __init__(self) -> None:
         self.n = self.k = 0
-        self._mean = Mean((0.0, 1.0), (0.5, 0.5))
+        self._levels, self._like = Levels(), Levels()
 
     def add(self, alert: Flags, block: Numbers | None, score: Array) -> None:
         self.n, self.k = self.n + len(alert), self.k + int(alert.sum())
         like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
-        self._mean.add(alert.astype(np.float64), block=block, like=like)
+        self._levels.add(*sequences.in_blocks(alert.astype(np.float64), None, block))
+        self._like.add(*sequences.in_blocks(like, None, block))
 
     def bounds(self, alpha: tuple[float, float]) -> Bounds:
-        return sequences.rate(self.n, self.k, alpha=alpha, effect=self._mean.effect())
+        effect = self._levels.effect(self._like.merges())
+        return sequences.rate(self.n, self.k, alpha=alpha, effect=effect)
 
 
 Counts = dict[str, Alerts]
