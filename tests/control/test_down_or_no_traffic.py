@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from homeostat.control.model import LoopEvent
+from homeostat.control.status import status
 from homeostat.control.tick import Controller
 from homeostat.core.events import decode
 from homeostat.core.ports import Gauge, Observed
@@ -14,6 +15,8 @@ from homeostat.core.route import Route
 from homeostat.monitoring.model import AlertRaised, WindowObserved
 from homeostat.testing.simulate.models import GOOD, Skill
 from homeostat.testing.simulate.world import MODEL, World
+
+from ..worlds import with_champion
 
 MINUTES = timedelta(minutes=20)
 
@@ -74,3 +77,9 @@ def test_silence_without_a_worker_is_an_outage() -> None:
     windows, (alert,) = recorded(world)
     assert "no worker was running" in windows[-1].drift.sentence
     assert (alert.title, alert.severity) == ("no worker is running", "critical")
+
+
+def test_what_to_do_next_is_to_serve_where_no_worker_runs() -> None:
+    world = with_champion()
+    assert status(world.platform).next == "homeostat history"
+    assert status(replace(world.platform, plane=NoWorkers())).next == "homeostat up"

@@ -145,8 +145,8 @@ def _status(found: Status) -> Iterator[str]:
     yield f"watched     {watched}"
     for verdict in found.monitors:
         yield f"            {mark(verdict.outcome)} {verdict.sentence}"
-    for moved in found.moved:
-        yield f"                  moved: {moved.sentence}"
+    if found.moved:
+        yield f"                  moved: {', '.join(m.sentence for m in found.moved)}"
     if found.estimate is not None:
         yield f"            {coloured('guess', 'dim')} {found.estimate.sentence}"
     if found.certificate is not None:

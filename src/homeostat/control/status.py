@@ -134,12 +134,12 @@ class Status(msgspec.Struct, frozen=True):
 def status(books: Books) -> Status:
     state = load(books.events.read(books.stream))
     now = books.clock.now()
-    monitor = state.monitor
+    monitor, serving = state.monitor, _serving(books, state)
     return Status(
         model=books.stream,
         at=now,
         champion=_champion(books, state),
-        serving=_serving(books, state),
+        serving=serving,
         rollout=_rollout(state.rollout, books.project.rollout, now),
         run=_run(list(state.runs.values())[-1]) if state.runs else None,
         waiting=state.candidates,
@@ -158,7 +158,7 @@ def status(books: Books) -> Status:
             for a in monitor.open_alerts
         ),
         retraining=_retraining(books, state, now),
-        next=_next(state),
+        next=_next(state, serving),
         estimate=monitor.estimate,
         silences=tuple(s for s in monitor.silences.values() if s.until > now),
         certificate=monitor.certificate_of(state.champion),
@@ -252,7 +252,7 @@ def _retraining(books: Books, state: State, now: datetime) -> Retraining:
     )
 
 
-def _next(state: State) -> str:
+def _next(state: State, serving: Serving) -> str:
     rollout = state.live_rollout
     if state.champion is None:
         return "homeostat run" if not state.candidates else "homeostat up"
@@ -264,4 +264,6 @@ def _next(state: State) -> str:
         return "homeostat rollout explain   (then: homeostat rollout promote, or abort)"
     if rollout is not None:
         return "homeostat rollout status"
+    if not serving.workers:
+        return "homeostat up"
     return "homeostat history"
