@@ -26,6 +26,8 @@ GRID = 10_000
 """Reference values at which the distribution function is kept. Fewer points than rows can only
 make the distance look smaller, never larger, and by less than 1 / GRID (of a column that was
 counted: GAP)."""
+FEW = 10_000
+"""Rows up to which columns are looked at one after the other: threads would take longer."""
 SORTED = 200_000
 """Rows of a column up to which it is sorted; more are counted at the quantiles of a sample."""
 SAMPLED = 100_000
@@ -132,14 +134,17 @@ class Baseline(msgspec.Struct, frozen=True):
         names = list(source.schema) if columns is None else columns
         kinds = {name: kind_of(source.schema[name]) for name in names}
         wanted = [name for name in names if kinds[name]]
-        found = side_by_side(lambda name: _columns(source, name, name in single), wanted)
+        found = side_by_side(
+            lambda name: _columns(source, name, name in single), wanted, source.rows
+        )
         skipped = tuple(name for name in names if kinds[name] is None)
         return cls(tuple(c for some in found for c in some), source.rows, skipped)
 
 
-def side_by_side(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Sorting and decoding leave the interpreter: a few columns at a time use the cores."""
-    if len(items) < 2:
+def side_by_side(do: Callable[[T], R], items: Sequence[T], rows: int) -> list[R]:
+    """Sorting and decoding leave the interpreter: a few columns at a time use the cores, where
+    their rows are worth starting threads for."""
+    if len(items) < 2 or rows < FEW:
         return [do(item) for item in items]
     with ThreadPoolExecutor(min(4, cpu_count() or 1), thread_name_prefix="columns") as pool:
         return list(pool.map(do, items))

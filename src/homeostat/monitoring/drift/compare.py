@@ -105,7 +105,7 @@ def compare(
         seen = look(column, now.pieces(column.view.column), now.rows)
         return judge(column, seen, declared, alpha / len(alike))
 
-    found = tuple(side_by_side(one, alike))
+    found = tuple(side_by_side(one, alike, now.rows))
     return report(found, changes, declared, alpha, base.rows, now.rows)
 
 

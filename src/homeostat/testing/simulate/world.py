@@ -36,6 +36,7 @@ from homeostat.core.version import Version
 from homeostat.data.spec import DataSpec, Label
 from homeostat.definition import Project, RetrainingSpec
 from homeostat.monitoring.spec import MonitoringSpec, Quality
+from homeostat.monitoring.window import Reference
 from homeostat.rollout.spec import (
     ErrorGuard,
     Freeze,
@@ -119,6 +120,7 @@ class World:
         self.events = MemoryEventStore()
         self.plane = MemoryDataPlane(self.log, self._score)
         self.jobs = MemoryJobs(self._train, clock=self.clock, takes=STEP / 2)
+        self.references: dict[str, Reference] = {}
         self.waiting: list[tuple[list[str], models.Floats, datetime]] = []
         self.project = project(self.rng)
         if plan is not None:
@@ -256,9 +258,19 @@ class World:
 
 
 class Watched(Controller):
-    """A controller that remembers how its last turn went."""
+    """A controller that remembers how its last turn went. built: version -> what its windows are
+    compared with, which is the same in every process."""
 
     report: TickReport | None = None
+
+    def __init__(self, platform: Platform, built: dict[str, Reference]) -> None:
+        super().__init__(platform)
+        self._built = built
+
+    def reference(self, version: Version) -> Reference:
+        if version.version not in self._built:
+            self._built[version.version] = super().reference(version)
+        return self._built[version.version]
 
     def tick(self, *, monitors: bool = True) -> TickReport:
         self.report = None
@@ -278,7 +290,7 @@ class Process:
     def _start(self) -> None:
         self.lives += 1
         platform = faulty(self.world.platform, self.faults)
-        self.controller = Watched(platform)
+        self.controller = Watched(platform, self.world.references)
         self.daemon = Daemon(
             platform,
             holder=f"controller-{self.number}.{self.lives}",
