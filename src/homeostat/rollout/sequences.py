@@ -383,13 +383,12 @@ def quantile(
     most = math.ceil(effect.low * count_range(int(n / effect.low), 1.0 - p, *alpha)[1])
     high = math.inf if least == 0 else float(sorted_x[n - least])
     low = -math.inf if most >= n else float(sorted_x[n - most - 1])
-    return Bounds(quantile_of(sorted_x, p), low, high, n)
+    return Bounds(float(sorted_x[rank(n, p)]), low, high, n)
 
 
-def quantile_of(sorted_x: Array | Sorted, p: float) -> float:
-    """The estimate, of at least one observation."""
-    n = len(sorted_x)
-    return float(sorted_x[min(n - 1, math.ceil(p * n) - 1)])
+def rank(n: int, p: float) -> int:
+    """Of the p-quantile's estimate among n, at least one, in ascending order; from 0."""
+    return min(n - 1, math.ceil(p * n) - 1)
 
 
 @functools.lru_cache(maxsize=256)

@@ -97,7 +97,8 @@ def _effect(latency: Array, caller: Numbers) -> Effect:
     if not len(latency):
         return ONE
     callers = Callers()
-    callers.add(caller, latency > sequences.quantile_of(np.sort(latency), P99))
+    k = sequences.rank(len(latency), P99)
+    callers.add(caller, latency > np.partition(latency, k)[k])
     return callers.effect()
 
 
