@@ -25,13 +25,14 @@ FRAUD = (AMOUNT + rng.normal(scale=0.3, size=400) > 0).astype(int)
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project that trusts every format, and `test.parquet` in it."""
     folder = tmp_path / "fraud"
     assert cli.run(["init", str(folder)]) == 0
     trust(folder, "[onnx, skops, pyfunc]")
     table = {"amount": AMOUNT, "country": COUNTRY, "TX_FRAUD": FRAUD}
     pl.DataFrame(table).write_parquet(folder / "test.parquet")
+    monkeypatch.chdir(folder)
     return folder
 
 

@@ -72,7 +72,7 @@ def register(platform: Platform, path: Path, test: str, given: Given, by: str) -
     threshold = project.training.threshold if given.threshold is None else given.threshold
     manifest = manifest_of(project.name, path, format, digest, threshold, said, given)
     label = project.data.label.column
-    table = files.read(test, platform.root)
+    table = files.read(test, Path.cwd())  # as the path of the model, not of the project
     if label not in table.columns:
         raise BadInput(
             f"the table has no column {label!r}",
