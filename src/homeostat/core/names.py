@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Format = Literal["onnx", "skops", "pyfunc"]
+"""Of a model's file."""
 
 
 class Stage(enum.StrEnum):

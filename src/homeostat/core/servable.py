@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from homeostat.core.errors import Damaged
+from homeostat.core.names import Format as Format
 
 MANIFEST = "servable.json"
 REFERENCE = "reference.parquet"
@@ -44,8 +45,6 @@ DTYPES: dict[Datatype, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 """Arrays of BYTES hold `str` objects."""
-
-Format = Literal["onnx", "skops", "pyfunc"]
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from homeostat.core.duration import Duration, default
-from homeostat.core.servable import Format
+from homeostat.core.names import Format
 
 BODIES = 256 * 1024 * 1024
 Count = Annotated[int, Meta(ge=1)]

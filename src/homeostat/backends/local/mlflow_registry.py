@@ -25,7 +25,6 @@ import msgspec
 from homeostat.core.clock import from_ns
 from homeostat.core.errors import NotFound, Unavailable
 from homeostat.core.version import NewVersion, Version
-from homeostat.registry.check import check_servable
 
 RUN = "homeostat.run"
 DIGEST = "homeostat.digest"
@@ -59,6 +58,8 @@ class MlflowRegistry:
         with self._store(new.model):
             registered = self._registered(new.model, new.run)
             if registered is None:
+                from homeostat.registry.check import check_servable
+
                 check_servable(Path(new.folder), new.digest)
                 run = self._run(new)
                 self._log(run, new)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
-
 EACH = 2
 """Windows on either side of a change, at least."""
 CLEAR = 9.0
@@ -19,6 +17,8 @@ def change_point(series: Sequence[tuple[datetime, float]]) -> datetime | None:
     the change of the mean that least squares puts in; None where no change is clear. Assumes
     windows that scatter independently and alike (for sliding windows a few too many are found;
     an alarm, never this, says that there is something to find)."""
+    import numpy as np  # slow to import, and where nothing has moved nobody comes here
+
     y = np.array([value for _, value in series], dtype=np.float64)
     n = y.size
     if n < 2 * EACH + 1:
