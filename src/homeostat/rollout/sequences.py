@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -34,6 +35,8 @@ GRID = 1 << 18
 BURN_IN = 25
 """Asymptotic bounds need n / kurtosis (the number of observations that carry the variance) and
 the count of each class to reach this. Coverage with it: `make bench-rollout`."""
+SOONEST = 4 * BURN_IN
+"""Fewer observations than so many are not enough for them, whatever they are."""
 LEAST_PAIRS = 25
 DEPENDENT = 0.2
 """Neighbouring blocks become one where, over at least so many pairs, their correlation is seen to
@@ -68,6 +71,7 @@ class Mean:
         self._n = self._labelled = self._positive = 0
         self._parts: list[tuple[Array, Array]] = []  # sums and weights of blocks, to bet on
         self._levels, self._like = Levels(), Levels()
+        self._last = (0.0, 0.0)  # where bets led at the last look: the search begins there
 
     def add(
         self,
@@ -107,10 +111,8 @@ class Mean:
         k = self._levels.merges()
         level = self._levels[k]
         point = self._levels.centre + level.mean
-        second, fourth = level.moments()
-        classes = (self._positive, self._labelled - self._positive) if self._labelled else None
-        if enough(level.n, second, fourth, classes):
-            spread = math.sqrt(second)
+        spread = self._spread(level)
+        if spread is not None:
             return Bounds(
                 point,
                 max(low, point - spread * float(width(level.n, alpha[0]))),
@@ -121,9 +123,9 @@ class Mean:
         unit = (sums / weights - low) / (high - low)
         size = weights / np.maximum.accumulate(weights)
         caution = _caution(unit)  # on both sides the same
-        lower, upper = (
-            _betting_low(side, _bets(caution, a), a, size)
-            for side, a in zip((unit, 1.0 - unit), alpha, strict=True)
+        lower, upper = self._last = (
+            _betting_low(unit, _bets(caution, alpha[0]), alpha[0], size, self._last[0]),
+            _betting_low(1.0 - unit, _bets(caution, alpha[1]), alpha[1], size, self._last[1]),
         )
         # where blocks differ in size the mean of all may lie outside what bets on theirs reject
         return Bounds(
@@ -133,43 +135,48 @@ class Mean:
             self._n,
         )
 
+    def _spread(self, level: _Level) -> float | None:
+        """The standard deviation, once the asymptotic bound may be used."""
+        if level.n < SOONEST:
+            return None
+        second, fourth = level.moments()
+        classes = (self._positive, self._labelled - self._positive) if self._labelled else None
+        return math.sqrt(second) if enough(level.n, second, fourth, classes) else None
+
     def _merged(self, k: int) -> tuple[Array, Array]:
-        if len(self._parts) > 1:
-            sums, weights = zip(*self._parts, strict=True)
-            self._parts = [(np.concatenate(sums), np.concatenate(weights))]
-        s, w = self._parts[0]
+        s, w = _joined(self._parts)
+        self._parts = [(s, w)]
         for _ in range(k):
             s, w = _paired(s), _paired(w)
         return s, w
 
 
 class Levels:
-    """Blocks, neighbours of them as one, neighbours of those as one, and so on."""
+    """Blocks, neighbours of them as one, neighbours of those as one, and so on: as far as asked."""
 
     def __init__(self) -> None:
         self.centre = 0.0
         self._each = [_Level()]
 
     def __getitem__(self, k: int) -> _Level:
+        while len(self._each) <= k:
+            self._each.append(_Level())
+        for one, above in pairwise(self._each[: k + 1]):
+            above.add(*one.pairs())
         return self._each[k]
 
     def add(self, s: Array, w: Array) -> None:
         """s: sums of blocks; w: their weights."""
         if not self._each[0].n:
             self.centre = float(np.median(s / w))  # sums of powers stay small, of equals zero
-        d, k = s - self.centre * w, 0
-        while len(d):
-            if k == len(self._each):
-                self._each.append(_Level())
-            d, w = self._each[k].add(d, w)
-            k += 1
+        self._each[0].add(s - self.centre * w, w)
 
     def effect(self, merges: int = 0) -> Effect:
         """Of a rate, where sums are counts of events: how many of the weights are worth one.
         merges: how often neighbours are put together at the least."""
         if not self._each[0].n:
             return ONE
-        level = self._each[max(merges, self.merges())]
+        level = self[max(merges, self.merges())]
         rate = min(max(self.centre + level.mean, 0.0), 1.0)
         clustered = level.n * level.second(level.mean)
         return Effect(*of_clusters(level.weight, rate, clustered, level.size))
@@ -177,8 +184,8 @@ class Levels:
     def merges(self) -> int:
         """How often neighbours are put together, as `merged` does."""
         k = 0
-        while self._each[k].n >= 2 * LEAST_PAIRS:
-            one, both = (level.second(self._each[k].mean) for level in self._each[k : k + 2])
+        while (level := self[k]).n >= 2 * LEAST_PAIRS:
+            one, both = level.second(level.mean), self[k + 1].second(level.mean)
             if both <= 2 * (1 + DEPENDENT) * one or one <= 1e-18:
                 break
             k += 1
@@ -186,25 +193,40 @@ class Levels:
 
 
 class _Level:
-    """Sums of powers of blocks of one size; the last block may wait for its neighbour, to be one
-    block of the next level with it. d: each block's sum less the centre; w: its weight."""
+    """Sums of powers of blocks of one size. d: each block's sum less the centre; w: its weight.
+    What was added waits until it is asked for: hardly any level but the first two ever is."""
 
     def __init__(self) -> None:
         self.n = 0
-        self._sums = np.zeros((6, 6))  # of the products of 1, d, w, d2, dw, w2
-        self._left: tuple[Array, Array] | None = None
+        self._folded = np.zeros((6, 6))
+        self._waiting: list[tuple[Array, Array]] = []  # to be folded
+        self._single: list[tuple[Array, Array]] = []  # to be put together with a neighbour
 
-    def add(self, d: Array, w: Array) -> tuple[Array, Array]:
-        """-> the blocks of the next level that are whole now."""
-        self.n += len(d)
-        powers = np.array((np.ones(len(d)), d, w, d * d, d * w, w * w))
-        self._sums += powers @ powers.T
-        if self._left is not None:
-            d, w = np.concatenate((self._left[0], d)), np.concatenate((self._left[1], w))
-        self._left = (d[-1:], w[-1:]) if len(d) % 2 else None
-        if len(d) < 2:
-            return d[:0], w[:0]
+    def add(self, d: Array, w: Array) -> None:
+        if len(d):
+            self.n += len(d)
+            self._waiting.append((d, w))
+            self._single.append((d, w))
+
+    def pairs(self) -> tuple[Array, Array]:
+        """The blocks of the next level that became whole; the last one may wait for its other
+        half."""
+        d, w = _joined(self._single)
+        self._single = [(d[-1:], w[-1:])] if len(d) % 2 else []
         return _paired(d), _paired(w)
+
+    @property
+    def _sums(self) -> Array:
+        """Of the products of 1, d, w, d2, dw, w2 (6, 6)."""
+        if self._waiting:
+            d, w = _joined(self._waiting)
+            powers = np.empty((6, len(d)))
+            powers[0], powers[1], powers[2] = 1.0, d, w
+            np.multiply(powers[1:3], d, out=powers[3:5])
+            np.multiply(w, w, out=powers[5])
+            self._folded += powers @ powers.T
+            self._waiting = []
+        return self._folded
 
     @property
     def mean(self) -> float:
@@ -232,6 +254,13 @@ class _Level:
         second = self.second(p) / each**2
         fourth = d4 - 4 * p * d3w + 6 * p**2 * d2w2 - 4 * p**3 * dw3 + p**4 * w4
         return second, max(fourth / self.n / each**4, second**2)
+
+
+def _joined(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    if len(parts) == 1:
+        return parts[0]
+    d, w = zip(*parts, strict=True) if parts else ((np.empty(0),), (np.empty(0),))
+    return np.concatenate(d), np.concatenate(w)
 
 
 def _paired(v: Array) -> Array:
@@ -290,7 +319,7 @@ def is_ready(residual: Array, label: Array | None) -> bool:
 
 def enough(n: int, second: float, fourth: float, classes: tuple[int, int] | None) -> bool:
     """The same of n residuals with these moments, and that many labels of each class."""
-    if n < 4 * BURN_IN or second <= 1e-18 or n * second**2 < BURN_IN * fourth:
+    if n < SOONEST or second <= 1e-18 or n * second**2 < BURN_IN * fourth:
         return False
     return classes is None or min(classes) >= BURN_IN
 
@@ -314,7 +343,7 @@ def ready(x: Array, label: Array | None = None) -> NDArray[np.bool_]:
     fourth = np.maximum(s4 / n - 4 * mu * s3 / n + 6 * mu**2 * s2 / n - 3 * mu**4, 0.0)
     # n / kurtosis >= BURN_IN, without a division by the zero variance of equal observations
     enough: NDArray[np.bool_] = (
-        (n * second**2 >= BURN_IN * fourth) & (n >= 4 * BURN_IN) & (second > 1e-18)
+        (n * second**2 >= BURN_IN * fourth) & (n >= SOONEST) & (second > 1e-18)
     )
     if label is not None:
         positives = np.cumsum(label > 0.5, axis=-1)
@@ -437,9 +466,11 @@ def _log_gains(unit: Array, bets: Array, m: float, limit: Array | float = BET_LI
     return np.log1p(np.minimum(bets, limit / max(m, 1e-12)) * (unit - m))
 
 
-def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1.0) -> float:
+def _betting_low(
+    unit: Array, bets: Array, alpha: float, size: Array | float = 1.0, near: float = 0.0
+) -> float:
     """The largest m that the bets reject, of GRID equal parts of the mean. size (n, at most 1): a
-    part of each bet, known before the observation is.
+    part of each bet, known before the observation is. near: what is likely close to it.
 
     The capital falls as m grows: by false position, the end that stays having less and less weight
     (Anderson & Björck 1973).
@@ -450,8 +481,17 @@ def _betting_low(unit: Array, bets: Array, alpha: float, size: Array | float = 1
     def left(k: int) -> float:
         return float(_log_gains(unit, stakes, step * k, limits).sum()) - goal
 
-    low, high = 0, GRID
-    above, below = left(low), left(high)
+    low = high = min(int(near / step), GRID) if step > 0 else 0
+    above = below = left(low)
+    reach = GRID // 64
+    while above < 0 and low > 0:
+        high, below = low, above
+        low, reach = max(low - reach, 0), reach * 8
+        above = left(low)
+    while below >= 0 and high < GRID:
+        low, above = high, below
+        high, reach = min(high + reach, GRID), reach * 8
+        below = left(high)
     if above < 0 or below >= 0:
         return 0.0 if above < 0 else step * (GRID - 1)
     stayed = 0  # 1: the upper end, -1: the lower one
