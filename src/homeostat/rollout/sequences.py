@@ -96,12 +96,11 @@ class Mean:
         if label is not None:
             self._labelled += len(label)
             self._positive += int(np.count_nonzero(label > 0.5))
-        s, w = in_blocks(x, weight, block)
+        sums, w = in_blocks(np.array((x,) if like is None else (x, like)), weight, block)
         self._n += len(x)
-        self._parts.append((s, w))
-        self._levels.add(s, w)
-        if like is not None:
-            self._like.add(*in_blocks(like, weight, block))
+        self._parts.append((sums[0], w))
+        for levels, s in zip((self._levels, self._like), sums, strict=False):
+            levels.add(s, w)
         return self
 
     def bounds(self) -> Bounds:
@@ -284,12 +283,12 @@ def mean(
 def in_blocks(
     x: Array, weight: Array | None = None, block: NDArray[np.int64] | None = None
 ) -> tuple[Array, Array]:
-    """-> (sum of x by weight, sum of weights) of each run of equal block numbers."""
-    w = np.ones(len(x)) if weight is None else weight
+    """-> (sum of x (..., n) by weight, sum of weights) of each run of equal block numbers."""
+    w = np.ones(x.shape[-1]) if weight is None else weight
     if block is None:
         return x * w, w
     first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
-    return np.add.reduceat(x * w, first), np.add.reduceat(w, first)
+    return np.add.reduceat(x * w, first, axis=-1), np.add.reduceat(w, first)
 
 
 def merged(s: Array, w: Array) -> tuple[Array, Array]:
@@ -450,12 +449,12 @@ def width(n: NDArray[np.int64] | int, alpha: float) -> Array:
 
 def _caution(unit: Array) -> Array:
     """What bets (..., n) are divided by, each from the observations before it only."""
-    t = np.arange(1.0, unit.shape[-1] + 1)
-    centre = (0.5 + unit.cumsum(axis=-1)) / (t + 1)
-    variance = (0.25 + ((unit - centre) ** 2).cumsum(axis=-1)) / (t + 1)
-    before = np.empty_like(unit)
-    before[..., :1], before[..., 1:] = 0.25, variance[..., :-1]
-    return np.asarray(np.sqrt(before * t * np.log1p(t)))
+    t = np.arange(2.0, unit.shape[-1] + 2)  # one more than how many there are
+    centre = (0.5 + unit.cumsum(axis=-1)) / t
+    squares = ((unit - centre) ** 2).cumsum(axis=-1)
+    before = np.full_like(unit, 0.25)
+    before[..., 1:] += squares[..., :-1]
+    return np.asarray(np.sqrt(before * np.log(t)))
 
 
 def _bets(caution: Array, alpha: float) -> Array:

@@ -78,7 +78,9 @@ class Harm:
     def _add(
         self, k: int, x: Array, rows: Rows, block: NDArray[np.int64] | None, score: Array
     ) -> None:
-        like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
+        like = score
+        if not np.isfinite(score).all():
+            like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
         self._means[k].add(x, label=rows.label, weight=weight(rows), block=block, like=like)
 
     def bounds(self) -> Bounds:

@@ -118,7 +118,7 @@ class Folded:
     def _event(self, answers: Answers, start: int) -> NDArray[np.bool_]:
         if self._most is None:
             return answers.failed[start:]
-        return np.nan_to_num(answers.latency[start:], nan=0.0) > self._most
+        return answers.latency[start:] > self._most  # no answer has none, and is not slower
 
     @property
     def blocks(self) -> two_by_two.Blocks:

@@ -113,14 +113,18 @@ class Arms:
         rows[at] = [self._batches[key] for key in keys]
         return fresh, rows
 
-    def seen(self) -> Answers:
-        column, n = self._columns, self._columns.n
-        if self._derived < n:
+    def settle(self) -> None:
+        """What came in takes its place."""
+        if self._derived < self._columns.n:
             if self._unordered:
                 self._sort()
                 self._derived = 0
             self._derive(self._derived)
-            self._derived = n
+            self._derived = self._columns.n
+
+    def seen(self) -> Answers:
+        self.settle()
+        column = self._columns
         first = column["first"]
         return Answers(
             column["time"],

@@ -46,9 +46,8 @@ class Evidence:
         return due
 
     def advance(self, touched: Numbers, changed: Collection[int], until: int) -> None:
-        """Called by `Observations.settle`. touched: rows of which something is new, once each,
-        ascending; changed: those whose label was another one. until: what counts by then is
-        evidence."""
+        """Called by `Observations.settle`. touched: rows of which something is new; changed: those
+        whose label was another one. until: what counts by then is evidence."""
         total = self._requests.height
         self._inside.grow(total)
         inside = self._inside["yes"]
@@ -56,7 +55,7 @@ class Evidence:
             return self.anew(until)
         rows = self._waiting
         if len(touched):
-            rows = np.unique(np.concatenate((rows, touched))) if len(rows) else touched
+            rows = np.unique(np.concatenate((rows, touched)))
         rows = rows[~inside[rows]]
         counts, _ = self._requests.counts(self._kind, rows)
         if np.count_nonzero(counts <= self._until):

@@ -114,7 +114,7 @@ class Observations:
 
     def fold(self, key: object, make: Callable[[], T]) -> T:
         """What a guard kept of the answers, made anew whenever their order is another one."""
-        self._arms.seen()
+        self._arms.settle()
         return kept_by(self._arms.folds, key, make)
 
     @property

@@ -172,9 +172,9 @@ class Requests:
                 known[row], label[row] = now
 
     def news(self) -> tuple[Numbers, list[int]]:
-        """-> rows of which something is new since the last time (ascending), and those whose label
-        was another one."""
-        touched = np.unique(np.concatenate((*self._touched, np.empty(0, np.int64))))
+        """-> rows of which something is new since the last time, and those whose label was another
+        one."""
+        touched = np.concatenate((*self._touched, np.empty(0, np.int64)))
         changed, self._touched, self._changed = self._changed, [], []
         return touched, changed
 
