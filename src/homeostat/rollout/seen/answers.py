@@ -65,7 +65,8 @@ class Arms:
         self._batches: dict[tuple[str, bool], int] = {}
         self._derived = 0
         self._unordered = False
-        self._drawn: dict[float, dict[str, int]] = {}  # share -> entity -> where it came first
+        # share -> entity -> where it came first
+        self._drawn: dict[float, dict[str, int]] = defaultdict(dict)
         self._open: list[float | None] = [None, None]  # the arms' last own shares
 
     def add(self, told: Told, which: Index) -> bool:
@@ -156,12 +157,10 @@ class Arms:
         share = self._columns["share"][start:]
         share[:] = self._shares(canary, own).round(9)
         entity, first = self._columns["entity"][start:], self._columns["first"][start:]
-        shares = set(share.tolist())
-        for p in shares:
-            those = (share == p).nonzero()[0] if len(shares) > 1 else np.arange(len(share))
-            drawn, rows = self._drawn.setdefault(p, {}), start + those
-            came = map(drawn.setdefault, entity[those].tolist(), rows.tolist())
-            first[those] = np.fromiter(came, np.int64, len(those)) == rows
+        drawn = zip(share.tolist(), entity.tolist(), strict=True)
+        first[:] = [
+            self._drawn[p].setdefault(who, row) == row for row, (p, who) in enumerate(drawn, start)
+        ]
 
     def _begins(self, canary: Flags) -> bool:
         """Whether an arm's share at the beginning is known only now."""

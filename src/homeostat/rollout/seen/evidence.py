@@ -20,7 +20,7 @@ class Evidence:
     def __init__(self, requests: Requests, kind: str) -> None:
         self._requests, self._kind = requests, kind
         self._folds: dict[Any, Any] = {}
-        self._rows = Columns(row=(np.int64, 0))
+        self._rows = Columns(row=(np.int64, 0), counts=(np.int64, 0), asked=(np.int64, 0))
         self._inside = Columns(yes=(np.bool_, False))
         self._waiting: Numbers = np.empty(0, np.int64)
         self._due: Times = np.empty(0, np.int64)  # when each of them counts
@@ -31,7 +31,8 @@ class Evidence:
 
     def rows(self, start: int = 0) -> Rows:
         """From the `start`-th on."""
-        return self._requests.gather(self._kind, self._rows["row"][start:])
+        row, counts, asked = (self._rows[name][start:] for name in self._rows.names)
+        return self._requests.gather(self._kind, row, counts, asked)
 
     def fold(self, key: object, make: Callable[[], T]) -> T:
         return kept_by(self._folds, key, make)
@@ -57,12 +58,12 @@ class Evidence:
         if len(touched):
             rows = np.unique(np.concatenate((rows, touched)))
         rows = rows[~inside[rows]]
-        counts, _ = self._requests.counts(self._kind, rows)
+        counts, asked = self._requests.counts(self._kind, rows)
         if np.count_nonzero(counts <= self._until):
             return self.anew(until)
         now, later = counts <= until, (counts > until) & (counts < NEVER)
         self._waiting, self._due, self._until = rows[later], counts[later], until
-        self._append(rows[now], counts[now])
+        self._append(rows[now], counts[now], asked[now])
         return None
 
     def anew(self, until: int) -> None:
@@ -72,10 +73,12 @@ class Evidence:
         self._waiting, self._until = np.arange(self._requests.height), -1
         self.advance(np.empty(0, np.int64), (), until)
 
-    def _append(self, rows: Numbers, counts: Times) -> None:
+    def _append(self, rows: Numbers, counts: Times, asked: Times) -> None:
         if not len(rows):
             return
         n, self._last = self._rows.n, int(counts.max())
         self._rows.grow(n + len(rows))
-        self._rows["row"][n:] = rows[in_order(counts, self._requests.ids[rows])]
+        order = in_order(counts, self._requests.ids[rows])
+        for name, values in (("row", rows), ("counts", counts), ("asked", asked)):
+            self._rows[name][n:] = values[order]
         self._inside["yes"][rows] = True

@@ -43,8 +43,8 @@ class Rows(msgspec.Struct, frozen=True):
     """Scored requests, one per id (all of length n).
 
     row: which of `Requests.ids`. time: of the champion's record if there is one. champion,
-    candidate: scores, NaN where there is none. label: NaN where it does not count. counts: from
-    when on it is evidence (NEVER: not yet). propensity: the chance of the label to become known.
+    candidate: scores, NaN where there is none. label: NaN where there is none. counts: from when
+    on it is evidence. propensity: the chance of the label to become known.
     canary: what is looked at is the candidate's. groups: column -> text, or None, that a guard
     may be broken down by.
     """
@@ -208,8 +208,8 @@ class Requests:
         given, canary = theirs == CHAMPION, mine == CANARY
         return np.where(given & ((second >= first) | ~canary), 0, np.where(canary, 1, -1))
 
-    def gather(self, kind: str, rows: Numbers) -> Rows:
-        counts, asked = self.counts(kind, rows)
+    def gather(self, kind: str, rows: Numbers, counts: Times, asked: Times) -> Rows:
+        """counts, asked: of the rows, as `counts` tells them; all of them are evidence."""
         canary = np.full(len(rows), kind in _CANDIDATE)
         if kind == "single":
             canary = self._answered(rows) == 1
@@ -223,14 +223,13 @@ class Requests:
         # a shadow decides nothing: the record of the answer says whether its label can be known
         least = np.minimum(*self._both("propensity", rows)) if kind in _BOTH else None
         champion, candidate = self._both("score", rows)
-        due = counts <= self.until
         return Rows(
             row=rows,
             time=asked,
             champion=champion,
             candidate=candidate,
-            label=np.where(due, self._columns["label"][rows], np.nan),
-            counts=np.where(due, counts, NEVER),
+            label=self._columns["label"][rows],
+            counts=counts,
             propensity=own("propensity") if least is None else least,
             canary=canary,
             groups={name: own(f"group:{name}") for name in self.groups},
