@@ -379,6 +379,23 @@ def test_the_bound_of_a_mean_is_ever_wrong_less_often_than_its_alpha(base: float
     assert wrong / runs <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bound_of_a_mean_is_the_same_however_often_it_was_looked_at_before(seed: int) -> None:
+    """Before its switch and after it, and where blocks hang together: every second run."""
+    rng = np.random.default_rng(seed)
+    x = rng.choice([-1.0, 0.0, 1.0], 400, p=[0.02, 0.9, 0.08])
+    x = np.repeat(x, 3)[:400] if seed % 2 else x
+    often = sequences.Mean((-1.0, 1.0), (0.05, 0.01))
+    for part in np.split(np.arange(400), np.sort(rng.integers(0, 400, 60))):
+        found = often.add(x[part], like=x[part]).bounds()
+        once = sequences.Mean((-1.0, 1.0), (0.05, 0.01))
+        n = part[-1] + 1 if len(part) else found.n
+        wanted = once.add(x[:n], like=x[:n]).bounds()
+        assert (found.point, found.low, found.high, found.n) == pytest.approx(
+            (wanted.point, wanted.low, wanted.high, wanted.n), abs=1e-9, nan_ok=True
+        )
+
+
 @pytest.mark.parametrize("p", [0.5, 0.01])
 def test_the_bounds_of_a_rate_are_ever_wrong_less_often_than_their_alphas(p: float) -> None:
     alpha, runs = 0.1, 200
