@@ -6,7 +6,7 @@ import numpy as np
 
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences
-from homeostat.rollout.guards.blocks import in_order
+from homeostat.rollout.guards.blocks import alike, in_order
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing
 from homeostat.rollout.seen.columns import Array, Flags, Numbers
 from homeostat.rollout.seen.evidence import Evidence
@@ -69,9 +69,9 @@ class Alerts:
 
     def add(self, alert: Flags, block: Numbers | None, score: Array) -> None:
         self.n, self.k = self.n + len(alert), self.k + int(alert.sum())
-        like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
-        self._levels.add(*sequences.in_blocks(alert.astype(np.float64), None, block))
-        self._like.add(*sequences.in_blocks(like, None, block))
+        (alerts, like), w = sequences.in_blocks(np.array((alert, alike(score))), None, block)
+        self._levels.add(alerts, w)
+        self._like.add(like, w)
 
     def bounds(self, alpha: tuple[float, float]) -> Bounds:
         effect = self._levels.effect(self._like.merges())

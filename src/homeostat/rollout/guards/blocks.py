@@ -34,3 +34,10 @@ def in_order(
         rows, asked = rows.take(order), asked[order]
     new = ~together | (asked[1:] != asked[:-1])
     return rows, np.concatenate(([0], new.cumsum()))[: len(rows)]
+
+
+def alike(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (n) as what shows which requests hang together: one that is no number says nothing."""
+    if np.isfinite(score).all():
+        return score
+    return np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostat.core.verdict import Outcome, Verdict
-from homeostat.rollout.guards.blocks import in_order
+from homeostat.rollout.guards.blocks import alike, in_order
 from homeostat.rollout.guards.common import Alpha, between, judged, nothing, subtract
 from homeostat.rollout.guards.estimate import SPENT, narrowed
 from homeostat.rollout.guards.losses import harm_support, largest, losses
@@ -78,9 +78,7 @@ class Harm:
     def _add(
         self, k: int, x: Array, rows: Rows, block: NDArray[np.int64] | None, score: Array
     ) -> None:
-        like = score
-        if not np.isfinite(score).all():
-            like = np.nan_to_num(score, nan=0.5, posinf=1.0, neginf=0.0)
+        like = alike(score)
         self._means[k].add(x, label=rows.label, weight=weight(rows), block=block, like=like)
 
     def bounds(self) -> Bounds:
