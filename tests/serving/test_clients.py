@@ -388,6 +388,12 @@ def test_curl_with_json_raw_bodies_chunks_and_continue(both: Any, tmp_path: Path
     answer = curl(infer, *chunked, "--data-binary", f"@{file}")
     assert json.loads(answer)["outputs"][0]["data"] == [score]
 
+    # h2c is offered with the body, as Java's client does: both requests go over one connection
+    offer = ["--http2", "-w", " %{http_version} %{num_connects}\n", "-d", "@-", infer, infer]
+    lines = curl(*offer, input=head + b'"data":[1,2]}]}').splitlines()
+    assert [line.rpartition(b"}")[2] for line in lines] == [b" 1.1 1", b" 1.1 0"]
+    assert [json.loads(line[:-6])["outputs"][0]["data"] for line in lines] == [[score]] * 2
+
     statuses = curl("-o", "/dev/null", "-w", "%{http_code} ", "-I", f"{both.url}/v2/health/live")
     assert statuses == b"200 "
     file.write_bytes(b" " * 300_000)

@@ -124,6 +124,7 @@ def test_connection_close_and_http_1_0_end_the_connection_after_the_answer() -> 
     for request in (
         b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         b"GET /a HTTP/1.0\r\n\r\n",
+        b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",  # it would wait to be told so
     ):
         wire = talk(request + b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
         assert statuses(wire) == [200]
@@ -216,6 +217,9 @@ def test_what_is_malformed_or_could_smuggle_is_refused(request_: bytes) -> None:
     assert wire.closed
 
 
+HIDDEN = b"21\r\nGET /hidden HTTP/1.1\r\nHost: h\r\n\r\n\r\n0\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -225,6 +229,8 @@ def test_what_is_malformed_or_could_smuggle_is_refused(request_: bytes) -> None:
         (post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"), 501),
         (post(b"Content-Encoding: gzip", b"Content-Length: 1", body=b"a"), 415),
         (post(b"Expect: 200-ok"), 417),
+        (post(b"Upgrade: h2c", b"Connection: Upgrade", CHUNKED, body=HIDDEN), 501),
+        (post(CHUNKED, b"Connection: Upgrade", b"Upgrade: h2c", body=HIDDEN), 501),
         (b"GET /" + b"x" * LIMITS.target + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
         (post(*(b"X%d: y" % i for i in range(LIMITS.headers))), 431),
         (post(CHUNKED, body=b"0\r\n" + b"x: y\r\n" * LIMITS.headers + b"\r\n"), 431),
@@ -270,11 +276,55 @@ def test_heads_over_the_limit_are_refused_however_they_arrive() -> None:
     assert statuses(talk(*many)) == [431]
 
 
-def test_an_upgrade_is_answered_in_plain_http_or_refused() -> None:
-    upgrade = b"GET /a HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
-    assert statuses(talk(upgrade)) == [200]
-    body = post(b"Upgrade: h2c", b"Connection: Upgrade", b"Content-Length: 2", body=b"ab")
-    assert statuses(talk(body)) == [501]
+@pytest.mark.parametrize(
+    "begun",
+    [
+        post(CHUNKED, body=b"1\r\na\r\n0\r\nX: "),
+        post(CHUNKED, body=b"1\r\na\r\n0\r\n"),
+        post(CHUNKED, body=b"1\r\na\r\n1;x="),
+        post(CHUNKED, body=b'1;x="'),
+    ],
+    ids=["a field of a trailer", "its name", "a chunk's extension", "a quoted one"],
+)
+def test_a_line_that_never_ends_is_refused_also_after_the_head(begun: bytes) -> None:
+    piece = b"y" * 1000
+    pieces = [piece] * (LIMITS.head // len(piece))
+    assert statuses(talk(begun, *pieces)) == []
+    assert statuses(talk(begun, *pieces, piece)) == [431]
+
+
+UPGRADE = b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk"
+
+
+@given(cuts=st.lists(st.integers(0, 700), max_size=6))
+def test_who_offers_another_protocol_is_answered_in_this_one(cuts: list[int]) -> None:
+    get = b"GET /a HTTP/1.1\r\nHost: h\r\n" + UPGRADE + b"\r\n\r\n"
+    whole = get * 2 + post(UPGRADE, b"Content-Length: 2", body=b"ab") * 2 + get
+    edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    wire = talk(*(whole[a:b] for a, b in itertools.pairwise(edges)))
+    assert statuses(wire) == [200] * 5
+    assert bodies(wire) == [b"GET /a ", b"GET /a ", b"POST /x ab", b"POST /x ab", b"GET /a "]
+    assert not wire.closed
+
+
+def test_a_body_after_an_offer_is_held_to_the_limits_of_all() -> None:
+    head = post(UPGRADE, b"Content-Length: 1000")
+    wire = talk(head, b"x" * 400, b"x" * 599)
+    assert wire.out == b""
+    wire = talk(head, b"x" * 400, b"x" * 600 + head[:9], head[9:] + b"x" * 1000)
+    assert bodies(wire) == [b"POST /x " + b"x" * 1000] * 2
+    assert statuses(talk(post(UPGRADE, b"Content-Length: 1001", body=b"x" * 1001))) == [413]
+    expected = post(UPGRADE, b"Expect: 100-continue", b"Content-Length: 2")
+    assert statuses(talk(expected)) == [100]
+    assert statuses(talk(expected, b"a", b"b")) == [100, 200]
+
+
+def test_after_a_tunnel_was_asked_for_nothing_is_a_request() -> None:
+    tunnel = b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n"
+    wire = talk(tunnel + b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert statuses(wire) == [200]
+    assert b"connection: close" in wire.out
+    assert wire.closed
 
 
 def opened(server: Server) -> tuple[Wire, Connection]:

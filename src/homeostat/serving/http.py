@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
         self._host = b""  # the last one that was looked at
         self._fault: tuple[int, str] | None = None  # found in a header, told after the head
         self._expect = b""
+        self._chunked = False
+        self._owed = 0  # bytes of the body that are still to come and that the parser leaves to us
         self._continue = False  # 100 is due after the answers before it
         self._refused = False  # nothing more is taken from this client
         self._paused = self._full = False
@@ -180,18 +182,33 @@ class Connection(asyncio.Protocol):
             self._fresh = data
         else:
             self._fresh = b""
-        head = self._exchange if self._in_head else None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
-        except httptools.HttpParserError as error:
-            self._broken(error)
-        if head is not None and self._in_head and head is self._exchange:
-            # a line that never ends is not seen by on_header
+        receiving, size = self._exchange, len(self._body)
+        self._feed(data)
+        if receiving is not None and receiving is self._exchange and size == len(self._body):
+            # a line of a head, of a trailer or about a chunk, that never ends, is told to nobody
             self._fed += len(data)
             if self._fed > self.server.limits.head:
                 self._long_head()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Let the parser read. After a head that offers another protocol it stops, and takes all
+        that follows for that protocol: we stay with this one (RFC 9110, section 7.8)."""
+        try:
+            while data and not self._refused:
+                if self._owed:
+                    body, data = data[: self._owed], data[self._owed :]
+                    self._owed -= len(body)
+                    self.on_body(bytes(body))
+                    if not self._owed:
+                        self.on_message_complete()
+                    continue
+                try:
+                    self._parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as stopped:
+                    data, self._fresh = memoryview(data)[stopped.args[0] :], b""
+        except httptools.HttpParserError as error:
+            self._broken(error)
 
     def eof_received(self) -> bool:
         # a client that has sent all it wants still gets its answers (TLS ends as a whole)
@@ -230,6 +247,8 @@ class Connection(asyncio.Protocol):
         self._in_head = True
         self._head = self._fed = self._headers = self._length = self._hosts = 0
         self._body = self._expect = b""
+        self._chunked = False
+        self._owed = 0
         self._fault = None
 
     def on_url(self, url: bytes) -> None:
@@ -281,8 +300,10 @@ class Connection(asyncio.Protocol):
             self._fault = (415, "compressed bodies are not understood: send it as it is")
         elif name == b"transfer-encoding" and value != b"chunked":
             self._fault = (501, "the only transfer coding that is understood is `chunked`")
-        elif name == b"transfer-encoding" and self._parser.get_http_version() != "1.1":
-            self._fault = (400, "a transfer coding needs HTTP/1.1")
+        elif name == b"transfer-encoding":
+            self._chunked = True
+            if self._parser.get_http_version() != "1.1":
+                self._fault = (400, "a transfer coding needs HTTP/1.1")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -290,17 +311,20 @@ class Connection(asyncio.Protocol):
         if self._refused or exchange is None:
             return
         parser = self._parser
-        exchange.method = parser.get_method()
-        exchange.head = exchange.method == b"HEAD"
-        exchange.close = not parser.should_keep_alive()
-        if fault := self._refusal():
+        method, version = parser.get_method(), parser.get_http_version()
+        exchange.method, exchange.head = method, method == b"HEAD"
+        # what we say does not tell a client of HTTP/1.0 that the connection stays
+        exchange.close = not parser.should_keep_alive() or version == "1.0" or method == b"CONNECT"
+        if fault := self._refusal(version):
             self._refuse(*fault)
-        elif self._expect:
+            return
+        if self._length and parser.should_upgrade():
+            self._owed = self._length
+        if self._expect:
             self._hundred()
 
-    def _refusal(self) -> tuple[int, str] | None:
+    def _refusal(self, version: str) -> tuple[int, str] | None:
         """What is wrong with a head; None when nothing is."""
-        version = self._parser.get_http_version()
         if version != "1.1" and version != "1.0":
             return 505, f"HTTP/{version} is not spoken here: send HTTP/1.1"
         if self._over():
@@ -311,8 +335,8 @@ class Connection(asyncio.Protocol):
             return self._fault
         if self._length > self.server.limits.body:
             return 413, self._large()
-        if self._length and self._parser.should_upgrade():
-            return 501, "upgrades are not supported: send plain HTTP/1.1"
+        if self._chunked and self._parser.should_upgrade():
+            return 501, "upgrades are not supported: send chunks without offering one"
         if self._expect not in (b"", b"100-continue"):
             return 417, "only `Expect: 100-continue` is understood"
         return None
@@ -351,6 +375,8 @@ class Connection(asyncio.Protocol):
             self._refuse(503, bodies.full)
 
     def on_message_complete(self) -> None:
+        if self._owed:
+            return
         exchange, self._exchange = self._exchange, None
         if self._refused or exchange is None:
             return
@@ -454,14 +480,6 @@ class Connection(asyncio.Protocol):
 
     def _large(self) -> str:
         return f"a body is limited to {self.server.limits.body} bytes"
-
-    def _upgrade(self) -> None:
-        """The request asked for another protocol, and has been answered as plain HTTP/1.1."""
-        self._refused = True
-        if self._waiting:
-            self._waiting[-1].close = True
-        else:
-            self._end()
 
     def _broken(self, error: httptools.HttpParserError) -> None:
         if self._refused:
