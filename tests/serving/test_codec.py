@@ -198,6 +198,14 @@ def test_what_is_wanted_back_is_read_and_checked() -> None:
     some.check(("score", "other"))
     with pytest.raises(BadInput, match="no such output; expected score, found 'other'"):
         some.check(("score",))
+    # as Triton has it, and as those serialisers write it that leave nothing out
+    assert wanted(outputs=[], parameters=None) is None
+    null = wanted(outputs=[{"name": "score", "parameters": None}])
+    assert null is not None
+    assert (null.names, null.is_binary("score")) == (("score",), False)
+    one["parameters"] = None
+    nested = {**one, "data": [[1, 2]]}
+    assert wanted(inputs=[nested]) is wanted(inputs=[{**one, "datatype": "INT8"}]) is None
     for parameters in ({"a": [1]}, {"a": None}, [1]):
         with pytest.raises(BadInput, match="not as expected"):
             wanted(parameters=parameters)

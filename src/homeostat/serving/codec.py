@@ -167,7 +167,7 @@ _Floats = Literal["FP32", "FP64"]
 
 class _Wanted(msgspec.Struct):
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class _FlatTensor(msgspec.Struct, gc=False):
@@ -200,13 +200,13 @@ class _AnyTensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: Any = None
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class _Request(msgspec.Struct, gc=False):
     id: str | None = None
     outputs: list[_Wanted] | None = None
-    parameters: Parameters | msgspec.UnsetType = msgspec.UNSET
+    parameters: Parameters | None = None
 
 
 class _Flat(_Request, kw_only=True):
@@ -343,15 +343,15 @@ def _fast(
 
 def _outputs(request: _Request) -> Outputs | None:
     all_binary = (request.parameters or {}).get("binary_data_output", False)
-    if request.outputs is None:
+    if not request.outputs:
         return Outputs(None, frozenset(), True) if all_binary is True else None
     for i, wanted in enumerate(request.outputs):
-        if "classification" in wanted.parameters:
+        if "classification" in (wanted.parameters or {}):
             raise BadInput("classifications are not made here", path=f"$.outputs[{i}].parameters")
     binary = frozenset(
         wanted.name
         for wanted in request.outputs
-        if wanted.parameters.get("binary_data", all_binary) is True
+        if (wanted.parameters or {}).get("binary_data", all_binary) is True
     )
     return Outputs(tuple(wanted.name for wanted in request.outputs), binary)
 
@@ -385,7 +385,7 @@ def _read_parts(body: bytes, length: int, max_rows: int) -> tuple[Tensors, Outpu
     at = length
     for i, tensor in enumerate(request.inputs):
         path = f"$.inputs[{i}]"
-        size = tensor.parameters.get("binary_data_size")
+        size = (tensor.parameters or {}).get("binary_data_size")
         if size is None:
             tensors.append(from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data, path))
             continue
