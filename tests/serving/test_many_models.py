@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from homeostat.core.errors import NotFound
 from homeostat.core.route import Challenger, Route, Servable
 from homeostat.core.servable import Field, Manifest
+from homeostat.serving import repository
 from homeostat.serving.layout import Layout
 from homeostat.serving.residents import Usage, surplus
 from homeostat.serving.routes import RETRY, Routes
@@ -123,6 +125,30 @@ def test_a_model_unloaded_while_it_is_being_loaded_stays_away(tmp_path: Path) ->
     assert routes.models == {}
     assert routes.is_unloaded("m")
     assert routes.generations == {"m": 1}
+    routes.close()
+
+
+def test_who_loads_and_who_unloads_at_once_are_told_who_was_last(tmp_path: Path) -> None:
+    layout = Layout(tmp_path).make()
+    publish(layout, Route("m", 1, servable(tmp_path, "m")))
+    routes = Routes(layout, lambda: None)
+    settle(routes)
+
+    async def both(*asked: Callable[[Routes, str], Awaitable[None]]) -> list[Any]:
+        done = asyncio.gather(*(ask(routes, "m") for ask in asked), return_exceptions=True)
+        await asyncio.sleep(0)  # all have asked, in this order, before anybody looks
+        while not done.done():
+            routes.poll(time.monotonic())
+            await asyncio.sleep(0)
+        return list(await done)
+
+    overtaken, loaded = asyncio.run(both(repository.unload, repository.load))
+    assert (str(overtaken), loaded) == ("m was loaded again while it was unloaded", None)
+    assert routes.find("m") is not None
+    assert asyncio.run(both(repository.unload)) == [None]
+    overtaken, unloaded = asyncio.run(both(repository.load, repository.unload))
+    assert (str(overtaken), unloaded) == ("m was unloaded again while it was loaded", None)
+    assert routes.find("m") is None
     routes.close()
 
 

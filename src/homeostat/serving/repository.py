@@ -77,13 +77,15 @@ def index(routes: Routes, *, ready: bool = False) -> list[dict[str, str]]:
 
 async def load(routes: Routes, model: str) -> None:
     """Return once this worker answers for the model; the others follow within moments. Raises
-    NotFound; Unavailable: it cannot be loaded."""
+    NotFound; Unavailable: it cannot be loaded, or somebody unloaded it meanwhile."""
     try:
         routes.load(model)
     except OSError as error:
         raise Unavailable(f"{model} cannot be loaded", found=str(error)) from error
     deadline = perf_counter() + PATIENCE
     while (served := routes.find(model)) is None or served.champion is None:
+        if routes.is_marked(model):
+            raise Unavailable(f"{model} was unloaded again while it was loaded")
         if not routes.is_unloaded(model) and (why := routes.failures.get(model)):
             raise Unavailable(f"{model} cannot be loaded", found="; ".join(why.values()))
         if served is not None or perf_counter() > deadline:
@@ -93,13 +95,15 @@ async def load(routes: Routes, model: str) -> None:
 
 async def unload(routes: Routes, model: str) -> None:
     """Return once this worker has let go of the model; the others follow within moments. Raises
-    NotFound, Unavailable."""
+    NotFound; Unavailable: it cannot be unloaded, or somebody loaded it meanwhile."""
     try:
         routes.unload(model)
     except OSError as error:
         raise Unavailable(f"{model} cannot be unloaded", found=str(error)) from error
     deadline = perf_counter() + PATIENCE
     while model in routes.models or not routes.is_unloaded(model):
+        if not routes.is_marked(model):
+            raise Unavailable(f"{model} was loaded again while it was unloaded")
         if perf_counter() > deadline:
             raise Unavailable(f"{model} is still in memory")
         await asyncio.sleep(LOOK)

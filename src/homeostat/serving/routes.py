@@ -163,6 +163,10 @@ class Routes:
         """Somebody took it out of service: no request brings it back."""
         return model in self._unloaded
 
+    def is_marked(self, model: str) -> bool:
+        """What `is_unloaded` will say once `poll` has looked: the last one who asked decides."""
+        return self._layout.unloaded(model).exists()
+
     def index(self) -> list[Entry]:
         """Every version of every route, and the state it is in."""
         return [
