@@ -73,7 +73,7 @@ async def measure(home: Path, repeats: int) -> None:
             exchange = Exchange(front, lambda: None)
             exchange.body, exchange.started = body, perf_counter()
             last, longest = exchange.started, 0.0
-            intake.infer(kind(exchange, spec.max_rows), "m", None)
+            intake.infer([kind(exchange, spec.max_rows)], "m", None)
             while exchange.answer is None:
                 await asyncio.sleep(0)
                 last, before = perf_counter(), last

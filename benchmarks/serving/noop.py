@@ -23,7 +23,7 @@ async def serve(port: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(_answer, lambda: None, Limits(body=16 * 1024 * 1024))
+    server = Server(lambda method, target: _answer, lambda: None, Limits(body=16 * 1024 * 1024))
     await loop.create_server(lambda: Connection(server), "127.0.0.1", port, backlog=1024)
     await stop.wait()
 

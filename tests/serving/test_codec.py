@@ -20,7 +20,7 @@ from homeostat.serving.codec import (
     write_v2,
 )
 from homeostat.serving.labels import read_labels
-from homeostat.serving.rows import Named, Rows, TooManyRows
+from homeostat.serving.rows import ByName, Named, Positional, TooManyRows
 from homeostat.serving.tensors import Tensors
 
 AB = ("a", "b")
@@ -44,11 +44,11 @@ json_values = st.recursive(
 )
 
 
-def v1(body: Any) -> Rows | Named:
+def v1(body: Any) -> Positional | Named | ByName:
     return read_v1(json.dumps(body).encode(), 100)
 
 
-def v2(*tensors: Any, **other: Any) -> Rows | Named | Tensors:
+def v2(*tensors: Any, **other: Any) -> Positional | Named | Tensors:
     return read_v2(json.dumps({"inputs": tensors, **other}).encode(), 100)[0]
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from homeostat.core.route import Route
 from homeostat.serving.api import PATHS, Api
+from homeostat.serving.counters import Counters
 from homeostat.serving.intake import Intake
 from homeostat.serving.layout import Layout
 from homeostat.serving.routes import Routes
@@ -181,7 +182,8 @@ def test_paths_written_in_many_ways_do_not_keep_a_new_one_from_being_remembered(
     routes = Routes(layout, lambda: None)
     routes.poll(0.0)
     engine: Any = None  # finding an endpoint asks neither it nor the log
-    api = Api(Intake(ServingSpec(), routes, engine), *[engine] * 3, int, bytes, engine)
+    intake, counters = Intake(ServingSpec(), routes, engine), Counters(layout.metrics / "0")
+    api = Api(intake, engine, engine, counters, int, bytes, engine)
     for k in range(2 * PATHS):
         api._find(b"/v2/models/m/versions/%d/infer" % k)
         api._find(b"/v2/models/m/infer?k=%d" % k)

@@ -40,7 +40,7 @@ class Zeros:
 class Heard(Job):
     """Notes who was answered, in order."""
 
-    client, key, trace = "", None, None
+    client, trace = "", None
 
     def __init__(self, ids: list[str]) -> None:
         super().__init__(started=0.0)
@@ -48,9 +48,6 @@ class Heard(Job):
 
     def read(self, served: Served) -> Rows:
         raise NotImplementedError
-
-    def check(self, model: LoadedModel) -> None:
-        pass
 
     def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
         return b""
@@ -77,8 +74,9 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
         def submit(id: str, found: tuple[Any, Any]) -> None:
             rows = read_v1(b'{"instances": [%b]}' % b",".join([b"[1.0]"] * 200), 200)
             job = Heard(heard)
-            job.give(served, rows, id, found)
-            engine.submit(job)
+            job.id = id
+            job.give(served, rows, found)
+            engine.submit([job])
 
         for k in range(4):  # no two of them fit into one batch
             submit(f"drawn {k}", served.assign("key"))
@@ -118,9 +116,9 @@ def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> N
             for k in range(2):
                 job = Heard(heard)
                 body = b'{"instances": [%b]}' % b",".join([b"[1.0]"] * rows)
-                name = f"{model.model} {k}"
-                job.give(model, read_v1(body, rows), name, model.assign(name))
-                engine.submit(job)
+                job.id = f"{model.model} {k}"
+                job.give(model, read_v1(body, rows), model.assign(job.id))
+                engine.submit([job])
                 await asyncio.sleep(0)  # a tick of its own
         while engine.in_flight:
             if len(heard) == 2:
@@ -161,8 +159,9 @@ class InProcess:
                 body = {"instances": [[value] for value in values]}
                 exchange.body = json.dumps(body).encode()
                 job = RequestV1(exchange, 1000)
-                job.give(self.served, job.read(self.served), str(id), self.served.assign("key"))
-                engine.submit(job)
+                job.id = str(id)
+                job.give(self.served, job.read(self.served), self.served.assign("key"))
+                engine.submit([job])
                 asked.append(exchange)
             while engine.in_flight:
                 await asyncio.sleep(0.001)

@@ -62,7 +62,7 @@ def talk(
 ) -> Wire:
     """Feed chunks into a new connection."""
     wire = Wire()
-    connection = Connection(Server(handle, refused, LIMITS))
+    connection = Connection(Server(lambda *_: handle, refused, LIMITS))
     connection.connection_made(wire)
     for chunk in data:
         if not wire.closed:
@@ -346,7 +346,7 @@ def opened(server: Server) -> tuple[Wire, Connection]:
 def test_a_client_that_trickles_has_as_long_as_one_that_is_silent(
     data: bytes, allowed: float, expected: list[int]
 ) -> None:
-    server = Server(echo, lambda: None, LIMITS)
+    server = Server(lambda *_: echo, lambda: None, LIMITS)
     wire, connection = opened(server)
     begun = monotonic()
     for byte in data:
@@ -366,7 +366,7 @@ ROOM = Limits(body=20_000, bodies=50_000)
 def test_bodies_beyond_the_room_for_all_are_shed_and_those_that_had_room_are_answered() -> None:
     waiting: list[Exchange] = []
     ended: list[int] = []
-    server = Server(waiting.append, lambda: None, ROOM, ended.append)
+    server = Server(lambda *_: waiting.append, lambda: None, ROOM, ended.append)
     clients = [opened(server) for _ in range(4)]
     for _, connection in clients:
         connection.data_received(post(b"Content-Length: 20000", body=b"x" * 15_000))
@@ -385,7 +385,7 @@ def test_bodies_beyond_the_room_for_all_are_shed_and_those_that_had_room_are_ans
 
 
 def test_what_is_only_announced_takes_no_room() -> None:
-    server = Server(echo, lambda: None, ROOM)
+    server = Server(lambda *_: echo, lambda: None, ROOM)
     for _ in range(100):
         opened(server)[1].data_received(post(b"Content-Length: 20000", body=b"x"))
     assert server.bodies.held == 0
@@ -393,7 +393,7 @@ def test_what_is_only_announced_takes_no_room() -> None:
 
 def test_who_leaves_before_the_answer_holds_its_room_until_it_is_computed() -> None:
     waiting: list[Exchange] = []
-    server = Server(waiting.append, lambda: None, ROOM)
+    server = Server(lambda *_: waiting.append, lambda: None, ROOM)
     connection = opened(server)[1]
     connection.data_received(post(b"Content-Length: 20000", body=b"x" * 20_000))
     connection.connection_lost(None)
@@ -403,7 +403,7 @@ def test_who_leaves_before_the_answer_holds_its_room_until_it_is_computed() -> N
 
 
 def test_a_client_that_takes_no_answers_is_parted_with() -> None:
-    server = Server(echo, lambda: None, LIMITS)
+    server = Server(lambda *_: echo, lambda: None, LIMITS)
     wire, connection = opened(server)
     connection.data_received(post())
     connection.pause_writing()
@@ -419,7 +419,7 @@ def test_a_client_that_takes_no_answers_is_parted_with() -> None:
 
 def test_waiting_for_a_slow_answer_is_no_fault_of_the_client() -> None:
     waiting: list[Exchange] = []
-    server = Server(waiting.append, lambda: None, LIMITS)
+    server = Server(lambda *_: waiting.append, lambda: None, LIMITS)
     wire, connection = opened(server)
     connection.data_received(post())
     server.tick(float("inf"))
@@ -439,7 +439,7 @@ def test_continue_comes_after_the_answers_before_it() -> None:
 def test_draining_answers_what_arrived_and_closes_the_idle() -> None:
     """Also what is on its way to a connection that was just used."""
     waiting: list[Exchange] = []
-    server = Server(waiting.append, lambda: None, LIMITS)
+    server = Server(lambda *_: waiting.append, lambda: None, LIMITS)
     wires = [Wire() for _ in range(3)]
     for wire, data in zip(
         wires, (b"", b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n", b"GET /b HTT"), strict=True
@@ -506,18 +506,18 @@ def test_however_a_request_is_cut_the_answer_is_the_same(cuts: list[int]) -> Non
 
 
 def test_a_head_that_comes_again_is_not_parsed_again() -> None:
-    server = Server(echo, lambda: None, LIMITS)
+    server = Server(lambda *_: echo, lambda: None, LIMITS)
     head = post(b"Content-Length: 2")
     wire, connection = opened(server)
     connection.data_received(head + b"ab")
-    assert server.heads == {head: Head(b"POST", b"/x", 2)}
-    server.heads[head] = Head(b"POST", b"/remembered", 2)
+    assert server.heads == {head: Head(b"POST", b"/x", 2, echo)}
+    server.heads[head] = Head(b"POST", b"/remembered", 2, echo)
     connection.data_received(head + b"cd")
     assert bodies(wire) == [b"POST /x ab", b"POST /remembered cd"]
 
 
 def test_only_so_many_heads_are_remembered_and_only_short_ones() -> None:
-    server = Server(echo, lambda: None, LIMITS)
+    server = Server(lambda *_: echo, lambda: None, LIMITS)
     _, connection = opened(server)
     for i in range(HEADS + 5):
         connection.data_received(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % i)
@@ -554,7 +554,7 @@ def heard(chunks: list[bytes], *, remember: bool) -> tuple[list[Exchange], bytes
         handled.append(exchange)
         echo(exchange)
 
-    server = Server(take, lambda: None, LIMITS)
+    server = Server(lambda *_: take, lambda: None, LIMITS)
     if remember:
         for request in SEEN:
             opened(server)[1].data_received(request)

@@ -28,7 +28,7 @@ from homeostat.serving.log import SegmentLog
 from homeostat.serving.pieces import Cut, cut
 from homeostat.serving.requests import RequestV1, RequestV2
 from homeostat.serving.routes import Routes
-from homeostat.serving.rows import Rows
+from homeostat.serving.rows import ByName, Positional
 from homeostat.serving.spec import ServingSpec
 from homeostat.testing.models import tiny_servable
 
@@ -125,8 +125,10 @@ def said(read: Callable[[], Any]) -> tuple[Any, ...]:
         return type(error), str(error)
     rows, outputs = found if isinstance(found, tuple) else (found, None)
     wanted = outputs and (outputs.names, outputs.binary, outputs.all_binary)
-    if isinstance(rows, Rows):
-        return "rows", rows.id, rows.n, rows.width, repr(rows.flat), repr(rows.columns), wanted
+    if isinstance(rows, Positional):
+        return "rows", rows.id, rows.n, rows.width, repr(rows.flat), wanted
+    if isinstance(rows, ByName):
+        return "by name", rows.id, rows.n, repr(rows.columns), wanted
     return "tensors", rows.id, rows.n, repr(rows._by_name), wanted
 
 
@@ -217,7 +219,7 @@ class Asked:
             exchange = Exchange(front, partial(self._hear, place))
             self._exchanges.append(exchange)
             exchange.body = body
-            intake.infer(kind(exchange, spec.max_rows), "m", None)
+            intake.infer([kind(exchange, spec.max_rows)], "m", None)
         assert engine.in_flight == len(self._requests)
         while engine.busy:
             await asyncio.sleep(0.001)

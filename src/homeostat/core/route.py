@@ -8,13 +8,17 @@ moves keys from the champion, who answers the rest of the circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from math import ceil
+from typing import TypeVar
 
 import msgspec
 from xxhash import xxh3_64_intdigest
 
 from homeostat.core.names import Arm
+
+T = TypeVar("T")
 
 BUCKETS = 10_000
 _PER_PERCENT = BUCKETS // 100
@@ -173,6 +177,21 @@ def arcs(route: Route) -> tuple[list[int], list[Assignment]]:
     ordered, known = sorted(starts), dict[Assignment, Assignment]()
     found = [_drawn(route, start) for start in ordered]
     return ordered, [known.setdefault(one, one) for one in found if one is not None]
+
+
+def assigner(route: Route, answer: Callable[[Assignment], T]) -> Callable[[str], T]:
+    """`assign` for many keys: what `answer` made, once, of the version that a key is assigned to.
+    Only for a model that is served."""
+    starts, drawn = arcs(route)
+    answers, salt = [answer(one) for one in drawn], f"{route.salt}\x00"
+    if len(answers) == 1:
+        return lambda key: answers[0]
+
+    def assigned(key: str) -> T:
+        drawn = xxh3_64_intdigest((salt + key).encode()) % BUCKETS  # `bucket`, without the call
+        return answers[bisect_right(starts, drawn) - 1]
+
+    return assigned
 
 
 def _drawn(route: Route, drawn: int) -> Assignment | None:

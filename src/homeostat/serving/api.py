@@ -37,6 +37,37 @@ _logger = logging.getLogger(__name__)
 Handler = Callable[[Exchange], None]
 
 
+class Burst:
+    """Requests for predictions by one model (and version) that came in one tick of the event loop:
+    they are read and scored together at its end, which is cheaper than one by one."""
+
+    __slots__ = ("_began", "_intake", "_kind", "_model", "_version", "_waiting")
+
+    def __init__(
+        self,
+        intake: Intake,
+        began: Callable[[int], None],
+        kind: type[RequestV1 | RequestV2],
+        model: str,
+        version: str | None,
+    ) -> None:
+        self._intake, self._began, self._kind = intake, began, kind
+        self._model, self._version = model, version
+        self._waiting: list[Exchange] = []
+
+    def add(self, exchange: Exchange) -> None:
+        if not self._waiting:
+            self._intake.at_end(self._read)
+        self._waiting.append(exchange)
+
+    def _read(self) -> None:
+        exchanges, self._waiting = self._waiting, []
+        self._began(len(exchanges))
+        kind, most = self._kind, self._intake.spec.max_rows
+        jobs = [kind(exchange, most) for exchange in exchanges]
+        self._intake.infer(jobs, self._model, self._version)
+
+
 class Api:
     """Hands each request to its endpoint."""
 
@@ -57,22 +88,27 @@ class Api:
         self._tasks: set[asyncio.Task[None]] = set()
         self._paths: dict[bytes, dict[bytes, Handler]] = {}
 
-    def handle(self, exchange: Exchange) -> None:
-        """Answer one request, now or at the end of this tick."""
-        self._counters.began()
-        methods = self._paths.get(exchange.target)
+    def find(self, method: bytes, target: bytes) -> Handler:
+        """What answers a request, now or at the end of this tick."""
+        methods = self._paths.get(target)
         if methods is None:
-            methods = self._find(exchange.target)
-        handler = methods.get(b"GET" if exchange.method == b"HEAD" else exchange.method)
-        if handler is None:
-            self._wrong(exchange, methods)
-            return
-        try:
-            handler(exchange)
-        except Exception as error:
-            if exchange.answer is not None:
-                raise
-            self._failed(exchange, error)
+            methods = self._find(target)
+        handler = methods.get(b"GET" if method == b"HEAD" else method)
+        return handler or (lambda exchange: self._wrong(exchange, methods))
+
+    def _counted(self, handler: Handler) -> Handler:
+        """Requests that are counted, and answered, one by one."""
+
+        def handle(exchange: Exchange) -> None:
+            self._counters.began()
+            try:
+                handler(exchange)
+            except Exception as error:
+                if exchange.answer is not None:
+                    raise
+                self._failed(exchange, error)
+
+        return handle
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         """A mistake of ours, or a disk that fails: the client hears of it, and it is counted."""
@@ -81,6 +117,7 @@ class Api:
 
     def _wrong(self, exchange: Exchange, methods: dict[bytes, Handler]) -> None:
         """No such path, or not with this method."""
+        self._counters.began()
         if not methods:
             self._refuse(exchange, NotFound(f"no such path: {_path(exchange.target)}"))
             return
@@ -97,7 +134,9 @@ class Api:
 
     def _find(self, target: bytes) -> dict[bytes, Handler]:
         path = _path(target)
-        methods = self._endpoint(path)
+        methods = self._predictions(path) or {
+            method: self._counted(handler) for method, handler in self._endpoint(path).items()
+        }
         # only what exists is remembered and only so much, so that a client can neither fill the
         # memory nor, by writing a path in many ways, keep the others' from being remembered
         named = _V1.fullmatch(path) or _V2.fullmatch(path)
@@ -107,6 +146,16 @@ class Api:
                 del self._paths[next(iter(self._paths))]
             self._paths[target] = methods
         return methods
+
+    def _predictions(self, path: str) -> dict[bytes, Handler]:
+        kind: type[RequestV1 | RequestV2]
+        if (found := _V1.fullmatch(path)) and found[2] == "predict":
+            kind, version = RequestV1, None
+        elif (found := _V2.fullmatch(path)) and found[3] == "infer":
+            kind, version = RequestV2, found[2]
+        else:
+            return {}
+        return {b"POST": Burst(self._intake, self._counters.began, kind, found[1], version).add}
 
     def _endpoint(self, path: str) -> dict[bytes, Handler]:
         fixed: dict[str, Handler] = {
@@ -132,9 +181,6 @@ class Api:
         return {}
 
     def _v1(self, model: str, verb: str | None) -> dict[bytes, Handler]:
-        if verb == "predict":
-            infer, most = self._intake.infer, self._max_rows
-            return {b"POST": lambda x: infer(RequestV1(x, most), model, None)}
         if verb == "explain":
             return {b"POST": lambda x: self._explain(x, model)}
         if verb == "labels":
@@ -142,9 +188,6 @@ class Api:
         return {b"GET": lambda x: self._ready(x, model, None)}
 
     def _v2(self, model: str, version: str | None, verb: str | None) -> dict[bytes, Handler]:
-        if verb == "infer":
-            infer, most = self._intake.infer, self._max_rows
-            return {b"POST": lambda x: infer(RequestV2(x, most), model, version)}
         if verb == "ready":
             return {b"GET": lambda x: self._ready(x, model, version)}
         return {b"GET": lambda x: self._metadata(x, model, version)}
@@ -171,7 +214,7 @@ class Api:
             if refused is not None:
                 self._turn_away(exchange, refused.status, refused.message)
                 return
-            self._intake.assign(job, served, job.read(served), None)
+            self._intake.prepare(job, served, None)
             self._explainer.submit(job, done)
         except HomeostatError as error:
             self._refuse(exchange, error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ Inputs = list[float] | bytes | Matrix | Columns
 model, else arrays."""
 
 _encode = msgspec.json.Encoder().encode
-_structs: dict[int, struct.Struct] = {}
+_LISTS = {list}
 B = TypeVar("B", Matrix, Columns, Batch)
 
 
@@ -30,7 +31,12 @@ def stack(inputs: Sequence[Inputs], width: int) -> Matrix:
     if len(inputs) == 1 and isinstance(first, np.ndarray):
         return first
     try:  # twice as fast as np.array of the numbers
-        packed = b"".join([_bytes(one) for one in inputs])
+        alike = set(map(type, inputs)) == _LISTS and len(set(map(len, inputs))) == 1
+        if alike:
+            pack = _packer(len(first))
+            packed = b"".join([pack(*one) for one in inputs])
+        else:
+            packed = b"".join([_bytes(one) for one in inputs])
     except OverflowError:
         with np.errstate(over="ignore"):
             return np.concatenate([_matrix(one).reshape(-1, width) for one in inputs])
@@ -39,14 +45,14 @@ def stack(inputs: Sequence[Inputs], width: int) -> Matrix:
 
 def _bytes(one: Inputs) -> bytes:
     if type(one) is list:
-        n = len(one)
-        known = _structs.get(n)
-        if known is None:
-            known = struct.Struct(f"{n}f")
-            if n <= 10_000:
-                _structs[n] = known
-        return known.pack(*one)
+        return _packer(len(one))(*one)
     return one if type(one) is bytes else _matrix(one).tobytes()
+
+
+@lru_cache(1000)
+def _packer(n: int) -> Callable[..., bytes]:
+    """Packs n numbers as float32."""
+    return struct.Struct(f"{n}f").pack
 
 
 def _matrix(one: Inputs) -> Matrix:

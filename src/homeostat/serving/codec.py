@@ -17,7 +17,17 @@ import msgspec
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Datatype
 from homeostat.serving.pieces import HERE, UNREADABLE, Cut
-from homeostat.serving.rows import MAX_ID, Named, Rows, check_id, check_rows, kind, number, some
+from homeostat.serving.rows import (
+    MAX_ID,
+    ByName,
+    Named,
+    Positional,
+    check_id,
+    check_rows,
+    kind,
+    number,
+    some,
+)
 from homeostat.serving.tensors import (
     Array,
     Packed,
@@ -58,7 +68,7 @@ _v1_objects = msgspec.json.Decoder(_V1Objects).decode
 _v1_any = msgspec.json.Decoder(_V1Any).decode
 
 
-def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows | Named:
+def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Positional | Named | ByName:
     """`{"instances": [[...], ...]}` or `{"instances": [{"feature": value}, ...]}`, and an
     optional `id`. cut: the same body without its numbers, and these."""
     if cut is not None and len(cut.shape) == 2:
@@ -66,7 +76,7 @@ def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows | Named:
         if rest is not None and rest.instances == [HERE]:
             check_id(rest.id)
             check_rows(cut.shape[0], max_rows, "instances")
-            return Rows(rest.id, cut.shape[0], cut.values, cut.shape[1])
+            return Positional(rest.id, cut.shape[0], cut.values, cut.shape[1])
     if body.find(b"{", 1, 64) > 0 and (named := _v1_named(body, max_rows)) is not None:
         return named
     try:
@@ -89,7 +99,7 @@ def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Rows | Named:
                     found=str(len(row)),
                 )
     flat = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-    return Rows(request.id, len(rows), flat, width)
+    return Positional(request.id, len(rows), flat, width)
 
 
 def _v1_named(body: bytes, max_rows: int) -> Named | None:
@@ -116,7 +126,7 @@ def _v1_named(body: bytes, max_rows: int) -> Named | None:
     return Named(request.id, len(rows), flat, names)
 
 
-def _v1_loose(request: _V1Any) -> Rows:
+def _v1_loose(request: _V1Any) -> ByName:
     """What is not all lists of numbers: rows by name, or a mistake to explain."""
     names: list[str] | None = None
     for i, row in enumerate(request.instances):
@@ -141,7 +151,7 @@ def _v1_loose(request: _V1Any) -> Rows:
                 found=some(sorted(row)),
             )
     columns = {name: [row[name] for row in request.instances] for name in names or ()}
-    return Rows(request.id, len(request.instances), columns=columns)
+    return ByName(request.id, len(request.instances), columns)
 
 
 def write_v1(id: str, version: str, scores: list[float], explore: bool = False) -> bytes:
@@ -257,7 +267,7 @@ class Outputs:
 
 def read_v2(
     body: bytes, max_rows: int, cut: Cut | None = None
-) -> tuple[Rows | Named | Tensors, Outputs | None]:
+) -> tuple[Positional | Named | Tensors, Outputs | None]:
     """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back.
     cut: the same body without its numbers, and these."""
     if cut is not None and (rest := _rest(_any, cut)) is not None and len(rest.inputs) == 1:
@@ -276,7 +286,7 @@ def read_v2(
         id, shape, data = flat.id, flat.inputs[0].shape, flat.inputs[0].data
         fits = len(shape) == 2 and shape[0] * shape[1] == len(data) and 0 < shape[0] <= max_rows
         if fits and data and (id is None or 0 < len(id) <= MAX_ID):
-            return Rows(id, shape[0], data, shape[1]), None
+            return Positional(id, shape[0], data, shape[1]), None
     rows = _fast(flat, [tensor.data for tensor in flat.inputs], max_rows)
     if rows is None:
         return _read_any(body, max_rows)
@@ -285,7 +295,7 @@ def read_v2(
     return rows, _outputs(flat)
 
 
-def _read_nested(body: bytes, max_rows: int) -> tuple[Rows | Named | Tensors, Outputs | None]:
+def _read_nested(body: bytes, max_rows: int) -> tuple[Positional | Named | Tensors, Outputs | None]:
     """Numbers in rows, or whatever else there is."""
     try:
         nested = _nested(body)
@@ -312,7 +322,7 @@ def _read_any(body: bytes, max_rows: int) -> tuple[Tensors, Outputs | None]:
 
 def _fast(
     request: _Flat | _Nested | _Any, flats: list[list[float]], max_rows: int
-) -> Rows | Named | None:
+) -> Positional | Named | None:
     """The rows of FP32 or FP64 numbers: one tensor [n, d], or a tensor [n] or [n, 1] per
     feature. None for everything else, mistakes included: they are explained elsewhere."""
     tensors: Sequence[_FlatTensor | _NestedTensor | _AnyTensor] = request.inputs
@@ -325,7 +335,7 @@ def _fast(
             return None
         check_id(request.id)
         check_rows(n, max_rows, "inputs")
-        return Rows(request.id, n, flats[0], width)
+        return Positional(request.id, n, flats[0], width)
     n = shape[0]
     one, column = [n], [n, 1]
     for tensor, flat in zip(tensors, flats, strict=True):

@@ -118,9 +118,9 @@ class Counters:
         """Add to one of GLOBALS."""
         self._word[2 + GLOBALS.index(name)] += n
 
-    def began(self) -> None:
-        """A request of whatever kind has been taken in."""
-        self._word[_REQUESTS] += 1
+    def began(self, n: int = 1) -> None:
+        """So many requests of whatever kind have been taken in."""
+        self._word[_REQUESTS] += n
 
     def ended(self, status: int) -> None:
         """How it ends is decided; call it once, before its answer is written."""

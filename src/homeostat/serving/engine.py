@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput, HomeostatError
 from homeostat.core.route import BUCKETS, bucket
-from homeostat.serving.admission import WAITING, Admission, Refused
+from homeostat.serving.admission import Admission, Refused
 from homeostat.serving.batch import Batch, Matrix, finite, join, part, stack
 from homeostat.serving.counters import Counters
 from homeostat.serving.jobs import Answers, Job, Refusal, inputs_for
@@ -54,36 +54,48 @@ class Engine:
         self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
         self._explore, self._traces = spec.explore, traces
         self._admission = Admission(spec, workers)
+        self.limited = self._admission.limited
         self._pending: dict[int, list[Job]] = {}  # by the assignment that a route made once
         self._lanes = Lanes(loop)
         self._busy: set[LoadedModel] = set()
+        self._arriving: list[Callable[[], None]] = []
         self._scheduled = False
-        self._rows = 0
+        self.rows = 0
         self.in_flight = 0
         self.shadows = Shadows(loop, log, counters, now_us)
 
-    def admit(self, job: Job) -> Refused | None:
-        """Why a request is not let in; None when it is."""
-        admission = self._admission
-        if not admission.limited and self._rows < WAITING:
-            return None
-        return admission.refused(job.client, self.in_flight, self._rows, job.started)
+    def at_end(self, read: Callable[[], None]) -> None:
+        """Call read() at the end of this tick of the event loop; what it submits is scored then."""
+        self._arriving.append(read)
+        self._wake()
 
-    def submit(self, job: Job) -> None:
-        """Answered at the end of this tick of the event loop, or later when it is large."""
-        self.in_flight += 1
-        self._rows += job.n
-        if job.n > ALONE:
-            job.served.used = job.started
-            self._lanes.run(job.model, lambda done: self._scored_large(job, done), large, job)
-            return
-        if not self._scheduled:
-            self._wake()
-        waiting = self._pending.get(id(job.chosen))
-        if waiting is None:
-            self._pending[id(job.chosen)] = [job]
-        else:
-            waiting.append(job)
+    def admit(self, job: Job, ahead: int = 0, rows: int = 0) -> Refused | None:
+        """Why a request is not let in; None when it is. ahead, rows: requests and their rows that
+        are let in, and about to be submitted."""
+        in_flight, rows = self.in_flight + ahead, self.rows + rows
+        return self._admission.refused(job.client, in_flight, rows, job.started)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Answered at the end of this tick of the event loop, or later when they are large."""
+        pending = self._pending
+        for job in jobs:
+            n = job.n
+            self.rows += n
+            if n > ALONE:
+                self._run_large(job)
+                continue
+            key = id(job.chosen)
+            waiting = pending.get(key)
+            if waiting is None:
+                pending[key] = [job]
+            else:
+                waiting.append(job)
+        self.in_flight += len(jobs)
+        self._wake()
+
+    def _run_large(self, job: Job) -> None:
+        job.served.used = job.started
+        self._lanes.run(job.model, lambda done: self._scored_large(job, done), large, job)
 
     def refuse(
         self, model: str, reply: Refusal, status: int, message: str, started: float, id: str
@@ -103,7 +115,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Something is computed, for an answer or in the shadow."""
-        return self.in_flight > 0 or not self.shadows.idle
+        return bool(self.in_flight or self._arriving) or not self.shadows.idle
 
     def close(self) -> None:
         """Call it when nothing is computed."""
@@ -120,13 +132,17 @@ class Engine:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._scheduled = False
         try:
+            while self._arriving:
+                self._arriving.pop(0)()
             for key in list(self._pending):
                 self._take(key)
         finally:
+            self._scheduled = False
             # what waits for a slow run is woken by its end
-            if any(jobs[0].model not in self._busy for jobs in self._pending.values()):
+            if self._arriving or any(
+                jobs[0].model not in self._busy for jobs in self._pending.values()
+            ):
                 self._wake()
 
     def _take(self, key: int) -> None:
@@ -248,7 +264,7 @@ class Engine:
         series.answered_all([job.n for job in jobs], seconds)
         self._counters.answered(len(jobs))
         self.in_flight -= len(jobs)
-        self._rows -= len(values)
+        self.rows -= len(values)
         for job, answer in zip(jobs, encoded, strict=True):
             job.send(answer)
         if served.paired:
@@ -306,7 +322,7 @@ class Engine:
 
     def _end(self, job: Job) -> None:
         self.in_flight -= 1
-        self._rows -= job.n
+        self.rows -= job.n
 
     def _finite(self, jobs: list[Job], x: Matrix) -> list[Job]:
         """Refuse the requests with numbers that are none in float32; -> the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -33,7 +34,7 @@ REASONS = {
 RETRY = frozenset({429, 503})
 """Statuses that say when to come again: it is the server that could not, not the request."""
 
-NO_HEADERS: Mapping[bytes, bytes] = {}
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 _ANSWER = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _encode = msgspec.json.Encoder().encode
 
@@ -57,29 +58,27 @@ class Front:
         )
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request and its answer.
 
-    headers: those that the server acts on, names in lower case (`http.KEPT`). started: when the
-    whole request was there, by `perf_counter`; slow clients do not count as slow answers.
-    client: the address it comes from. held: bytes of the body that `Front.bodies` knows of.
+    flush: writes the answers that are due. headers: those that the server acts on, names in lower
+    case (`http.KEPT`). started: when the whole request was there, by `perf_counter`; slow clients
+    do not count as slow answers. client: the address it comes from. held: bytes of the body that
+    `Front.bodies` knows of.
     """
 
-    __slots__ = (
-        "_flush", "_front", "answer", "body", "client", "close", "head", "headers", "held",
-        "method", "started", "target",
-    )  # fmt: skip
-
-    def __init__(self, front: Front, flush: Callable[[], None], client: str = "") -> None:
-        self._front, self._flush, self.client = front, flush, client
-        self.started = 0.0
-        self.method = b""
-        self.target = b""
-        self.headers: Mapping[bytes, bytes] = NO_HEADERS
-        self.body = b""
-        self.held = 0
-        self.head = self.close = False
-        self.answer: bytes | None = None
+    front: Front
+    flush: Callable[[], None]
+    client: str = ""
+    method: bytes = b""
+    target: bytes = b""
+    body: bytes = b""
+    started: float = 0.0
+    headers: Mapping[bytes, bytes] = NO_HEADERS
+    held: int = 0
+    head: bool = False
+    close: bool = False
+    answer: bytes | None = None
 
     @property
     def key(self) -> str | None:
@@ -111,7 +110,7 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> None:
         """Count the answer and write it; `extra` is more header lines, each ended."""
-        self._front.ended(status)
+        self.front.ended(status)
         self.write(self.framed(status, body, content_type, extra))
 
     def write(self, answer: bytes) -> None:
@@ -119,18 +118,18 @@ class Exchange:
         self.answer = answer
         if self.held:
             self.let_go()
-        self._flush()
+        self.flush()
 
     def let_go(self) -> None:
         """Nobody needs the body any more."""
-        self._front.bodies.give(self.held)
+        self.front.bodies.give(self.held)
         self.held, self.body = 0, b""
 
     def framed(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""
     ) -> bytes:
         """The bytes of an answer."""
-        front = self._front
+        front = self.front
         if status == 200 and content_type is JSON and not (self.close or self.head or extra):
             return b"%b%d\r\n\r\n%b" % (front.plain, len(body), body)
         return _ANSWER % (

@@ -23,10 +23,9 @@ from homeostat.serving.grpc_codec import read_tensors, write_tensors
 from homeostat.serving.intake import Intake, Unsupported, status_of
 from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.listener import emptied
-from homeostat.serving.requests import output_names, outputs_of
+from homeostat.serving.requests import outputs_of
 from homeostat.serving.routes import Served
 from homeostat.serving.rows import some
-from homeostat.serving.runtime import LoadedModel
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -69,15 +68,12 @@ class Call(Job):
     """A ModelInfer under way: where its answer goes."""
 
     def __init__(self, message: Any, context: Any, ended: Callable[[int], None], rows: int) -> None:
-        super().__init__(perf_counter())
-        self._message, self._context, self._ended, self._max_rows = message, context, ended, rows
+        self._context = context
+        super().__init__(perf_counter(), self._metadata("x-homeostat-key"))
+        self._message, self._ended, self._max_rows = message, ended, rows
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         wanted = tuple(output.name for output in message.outputs)
-        self._outputs = Outputs(wanted, frozenset()) if wanted else None
-
-    @property
-    def key(self) -> str | None:
-        return self._metadata("x-homeostat-key")
+        self.outputs = Outputs(wanted, frozenset()) if wanted else None
 
     @property
     def trace(self) -> str | None:
@@ -99,16 +95,12 @@ class Call(Job):
         self.deadline = None if left is None else self.started + left
         return read_tensors(self._message, self._max_rows)
 
-    def check(self, model: LoadedModel) -> None:
-        if self._outputs is not None:
-            self._outputs.check(output_names(model))
-
     def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
         return write_tensors(
             self.served.model,
             answers.version,
             self.id,
-            outputs_of(self.model, answers, at, self.n, self._outputs),
+            outputs_of(self.model, answers, at, self.n, self.outputs),
             raw=bool(self._message.raw_input_contents),
             explore=explore,
         )
@@ -231,7 +223,7 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
         except DecodeError as error:
             await self._abort(context, _no_message(error))
         call = Call(message, context, self._counters.ended, self._intake.spec.max_rows)
-        self._intake.infer(call, message.model_name, message.model_version or None)
+        self._intake.infer([call], message.model_name, message.model_version or None)
         try:
             return await call.answered
         except _Failed as failed:

@@ -74,31 +74,32 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Head(NamedTuple):
-    """What the parser made of a head. length: of the body after it."""
+    """What the parser made of a head, and what answers it. length: of the body after it."""
 
     method: bytes
     target: bytes
     length: int
+    handle: Callable[[Exchange], None]
 
 
 class Server(Front):
-    """What the connections of a worker share. handle(exchange) must answer, now or later;
-    refused() is called for every request that never reached it; ended(status) for both, once the
-    answer is known and before it is written. heads: by their bytes, those that a client may send
-    again to the letter: they are parsed once.
+    """What the connections of a worker share. find(method, target) is what answers such requests,
+    now or later; refused() is called for every request that never reached it; ended(status) for
+    both, once the answer is known and before it is written. heads: by their bytes, those that a
+    client may send again to the letter: they are parsed once.
     """
 
-    __slots__ = ("connections", "draining", "handle", "heads", "limits", "refused")
+    __slots__ = ("connections", "draining", "find", "heads", "limits", "refused")
 
     def __init__(
         self,
-        handle: Callable[[Exchange], None],
+        find: Callable[[bytes, bytes], Callable[[Exchange], None]],
         refused: Callable[[], None],
         limits: Limits,
         ended: Callable[[int], None] = lambda status: None,
     ) -> None:
         super().__init__(ended, limits.bodies)
-        self.handle, self.refused, self.limits = handle, refused, limits
+        self.find, self.refused, self.limits = find, refused, limits
         self.connections: set[Connection] = set()
         self.heads: dict[bytes, Head] = {}
         self.draining = False
@@ -133,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._transport: asyncio.Transport | None = None
         self._client = ""
+        self._flush = self.flush  # bound once
         self._exchange: Exchange | None = None  # being received
         self._fresh = b""  # what is being parsed, where a request begins with it
         self._in_head = False
@@ -175,9 +177,10 @@ class Connection(asyncio.Protocol):
             end = data.find(_END) + len(_END)
             known = self.server.heads.get(data[:end])
             if known is not None and len(data) == end + known.length:
-                exchange = Exchange(self.server, self.flush, self._client)
-                exchange.method, exchange.target = known.method, known.target
-                self._take(exchange, data[end:])
+                exchange = Exchange(
+                    self.server, self._flush, self._client, known.method, known.target, data[end:]
+                )
+                self._take(exchange, known.handle)
                 return
             self._fresh = data
         else:
@@ -242,7 +245,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------ parser
 
     def on_message_begin(self) -> None:
-        self._exchange = Exchange(self.server, self.flush, self._client)
+        self._exchange = Exchange(self.server, self._flush, self._client)
         self._began = monotonic()
         self._in_head = True
         self._head = self._fed = self._headers = self._length = self._hosts = 0
@@ -381,24 +384,26 @@ class Connection(asyncio.Protocol):
         if self._refused or exchange is None:
             return
         body, self._body = self._body, b""
+        exchange.body = body if isinstance(body, bytes) else bytes(body)
+        handle = self.server.find(exchange.method, exchange.target)
         if self._fresh:
-            self._learn(exchange, len(body))
+            self._learn(exchange, handle)
         self._continue = False
-        self._take(exchange, body if isinstance(body, bytes) else bytes(body))
+        self._take(exchange, handle)
 
-    def _learn(self, exchange: Exchange, length: int) -> None:
+    def _learn(self, exchange: Exchange, handle: Callable[[Exchange], None]) -> None:
         """Remember the head of a request that came in one piece and by itself, unless there is
         more to its head than whom it asks for what."""
         data, self._fresh = self._fresh, b""
-        end = data.find(_END) + len(_END)
+        end, length = data.find(_END) + len(_END), len(exchange.body)
         alone = len(_END) <= end <= HEAD and length <= SMALL and len(data) == end + length
         special = exchange.close or exchange.head or exchange.headers or self._expect
         if alone and not special and not self._parser.should_upgrade():
-            self.server.remember(data[:end], Head(exchange.method, exchange.target, length))
+            meaning = Head(exchange.method, exchange.target, length, handle)
+            self.server.remember(data[:end], meaning)
 
-    def _take(self, exchange: Exchange, body: bytes) -> None:
+    def _take(self, exchange: Exchange, handle: Callable[[Exchange], None]) -> None:
         """A request is there."""
-        exchange.body = body
         exchange.started = perf_counter()
         if self.server.draining:
             exchange.close = True
@@ -407,7 +412,7 @@ class Connection(asyncio.Protocol):
             self._throttle()
         if exchange.close:
             self._refused = True
-        self.server.handle(exchange)
+        handle(exchange)
 
     # ------------------------------------------------------------ answers
 
@@ -495,7 +500,7 @@ class Connection(asyncio.Protocol):
             return
         self._refused = True
         self.server.refused()
-        exchange = self._exchange or Exchange(self.server, self.flush, self._client)
+        exchange = self._exchange or Exchange(self.server, self._flush, self._client)
         self._exchange = None
         self._body = b""
         exchange.close = True

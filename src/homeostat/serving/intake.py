@@ -4,16 +4,17 @@ queue the job; log and count what is refused."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
+from homeostat.serving.admission import WAITING
 from homeostat.serving.engine import Engine
-from homeostat.serving.jobs import Job, Rows
+from homeostat.serving.jobs import Job
 from homeostat.serving.routes import Routes, Served
-from homeostat.serving.rows import TooManyRows
+from homeostat.serving.rows import Positional, TooManyRows
 from homeostat.serving.runtime import LoadedModel
 from homeostat.serving.scoring import FAILED
 from homeostat.serving.spec import ServingSpec
@@ -53,50 +54,87 @@ class Intake:
         self._engine = engine
         self._reading: set[asyncio.Task[None]] = set()
 
-    def infer(self, job: Job, model: str, version: str | None, *, admitted: bool = False) -> None:
-        """Answered at the end of this tick, or refused at once; later when it is large."""
-        id: str | None = None
+    def at_end(self, read: Callable[[], None]) -> None:
+        """Call read() at the end of this tick: what it gives to `infer` is answered then."""
+        self._engine.at_end(read)
+
+    def infer(self, jobs: Sequence[Job], model: str, version: str | None) -> None:
+        """Each is answered at the end of this tick, or refused at once; later when it is large."""
         try:
-            served = self.routes.models.get(model)
-            if served is None or served.champion is None or version is not None:
-                served = self.served(model, version)
-            refused = None if admitted else self._engine.admit(job)
-            if refused is not None:
-                message = refused.message
-                self._engine.refuse(model, job, refused.status, message, job.started, _new_id())
-                return
-            pieces = None if admitted else job.pieces()
-            if pieces is not None and len(self._reading) < READING:
-                self._engine.in_flight += 1
-                loop = asyncio.get_running_loop()
-                task = loop.create_task(self._read_on(job, model, version, pieces))
-                self._reading.add(task)  # the loop itself holds tasks weakly
-                task.add_done_callback(self._reading.discard)
-                return
-            rows = job.read(served)
-            id = rows.id
-            self.assign(job, served, rows, version)
+            served = self.served(model, version)
         except HomeostatError as error:
             known = model if model in self.routes.known else ""
-            self.refuse(known, job, error, id)
+            for job in jobs:
+                self.refuse(known, job, error)
             return
-        self._engine.submit(job)
+        engine = self._engine
+        limited = engine.limited
+        ready: list[Job] = []
+        rows = 0
+        for job in jobs:
+            refused = None
+            if limited or engine.rows + rows >= WAITING:
+                refused = engine.admit(job, len(ready), rows)
+            if refused is not None:
+                message = refused.message
+                engine.refuse(model, job, refused.status, message, job.started, _new_id())
+            elif job.pieces is not None and len(self._reading) < READING:
+                self._read_on(job, model, version)
+            else:
+                try:
+                    self.prepare(job, served, version)
+                except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
+                    self._failed(job, model, error)
+                else:
+                    ready.append(job)
+                    rows += job.n
+        engine.submit(ready)
 
-    async def _read_on(
-        self, job: Job, model: str, version: str | None, pieces: Iterator[None]
-    ) -> None:
+    def prepare(self, job: Job, served: Served, version: str | None) -> None:
+        """Read it, and draw the version that answers. Raises BadInput."""
+        rows = job.read(served)
+        if type(rows) is not Positional:
+            rows.check_names(served.names)
+        job.id = id = rows.id or _new_id()
+        if version is None:
+            key = job.key
+            if key is None and served.sticky is not None:
+                key = rows.value(served.sticky, served.where)
+            found = served.assign(id if key is None else key)
+        else:
+            found = served.named(version)
+        job.give(served, rows, found)
+
+    def _read_on(self, job: Job, model: str, version: str | None) -> None:
         """A piece in each tick of the event loop: the small requests of others go on meanwhile."""
-        for _ in pieces:
-            await asyncio.sleep(0)
-        self._engine.in_flight -= 1
-        try:
-            self.infer(job, model, version, admitted=True)
-        except Exception as error:
-            _logger.error("no answer to a large request", exc_info=error)
-            self.refuse(model, job, HomeostatError(FAILED))
 
-    def refuse(self, model: str, job: Job, error: HomeostatError, id: str | None = None) -> None:
-        self._engine.refuse(model, job, status_of(error), str(error), job.started, id or _new_id())
+        async def read() -> None:
+            assert job.pieces is not None
+            for _ in job.pieces:
+                await asyncio.sleep(0)
+            self._engine.in_flight -= 1
+            try:
+                self.prepare(job, self.served(model, version), version)
+            except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
+                self._failed(job, model, error)
+            else:
+                self._engine.submit([job])
+
+        self._engine.in_flight += 1
+        task = asyncio.get_running_loop().create_task(read())
+        self._reading.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._reading.discard)
+
+    def _failed(self, job: Job, model: str, error: Exception) -> None:
+        """It cannot be read, or by a mistake of ours was not."""
+        if not isinstance(error, HomeostatError):
+            _logger.error("no answer to a request", exc_info=error)
+            error = HomeostatError(FAILED)
+        self.refuse(model, job, error)
+
+    def refuse(self, model: str, job: Job, error: HomeostatError) -> None:
+        id = job.id or _new_id()
+        self._engine.refuse(model, job, status_of(error), str(error), job.started, id)
 
     def served(self, model: str, version: str | None) -> Served:
         """What is served under a name. Raises NotFound or Unavailable."""
@@ -127,26 +165,13 @@ class Intake:
         models = self.routes.models.values()
         return bool(models or self.routes.parked) and all(m.champion is not None for m in models)
 
-    def assign(self, job: Job, served: Served, rows: Rows, version: str | None) -> None:
-        """Draw the version that answers. Raises BadInput."""
-        rows.check_names(served.names)
-        id = rows.id or _new_id()
-        if version is None:
-            key = job.key
-            if key is None and served.sticky is not None:
-                key = rows.value(served.sticky, served.where)
-            found = served.assign(id if key is None else key)
-        else:
-            found = served.named(version)
-        job.check(found[0])
-        job.give(served, rows, id, found)
 
-
-_own = os.urandom(8).hex()
-_count = itertools.count(int.from_bytes(os.urandom(4), "little"))
-
-
-def _new_id() -> str:
+def _ids() -> Iterator[str]:
     """32 hexadecimal digits: 64 random bits of this process, and a count from a random start on.
-    A tenth of the price of a UUID, and as unlikely to meet another worker's."""
-    return f"{_own}{next(_count):016x}"
+    A twentieth of the price of a UUID, and as unlikely to meet another worker's."""
+    own, start = os.urandom(8).hex(), int.from_bytes(os.urandom(4), "little")
+    last = [f"{k:03x}" for k in range(16**3)]
+    return chain.from_iterable(map(f"{own}{k:013x}".__add__, last) for k in count(start))
+
+
+_new_id = _ids().__next__

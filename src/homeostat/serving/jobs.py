@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from homeostat.core.route import Assignment
 from homeostat.core.servable import Field
 from homeostat.serving.batch import Inputs
+from homeostat.serving.codec import OUTPUT, Outputs
 from homeostat.serving.routes import Served
+from homeostat.serving.rows import Positional
 from homeostat.serving.runtime import Columns, LoadedModel
 
 
@@ -74,11 +76,14 @@ class Job(ABC):
     """One request for predictions. A protocol makes it and says how it is read and answered; the
     intake draws who answers it; then it waits for its scores.
 
-    started, deadline: by `perf_counter`; once the deadline has passed it is not computed.
+    started, deadline: by `perf_counter`; once the deadline has passed it is not computed. key: what
+    keeps a caller on one version. pieces: the steps in which a large body is to be read before
+    `read`. id: "" until it has been read; and outputs: those that are wanted, None for all of them.
     """
 
     __slots__ = (
-        "chosen", "deadline", "id", "inputs", "model", "n", "rows", "served", "started"
+        "chosen", "deadline", "id", "inputs", "key", "model", "n", "outputs", "pieces", "rows",
+        "served", "started",
     )  # fmt: skip
 
     served: Served
@@ -89,9 +94,12 @@ class Job(ABC):
     id: str
     n: int
 
-    def __init__(self, started: float) -> None:
-        self.started = started
+    def __init__(self, started: float, key: str | None = None) -> None:
+        self.started, self.key = started, key
+        self.id = ""
         self.deadline: float | None = None
+        self.pieces: Iterator[None] | None = None
+        self.outputs: Outputs | None = None
 
     @property
     @abstractmethod
@@ -100,25 +108,12 @@ class Job(ABC):
 
     @property
     @abstractmethod
-    def key(self) -> str | None:
-        """What keeps a caller on one version."""
-
-    @property
-    @abstractmethod
     def trace(self) -> str | None:
         """The caller's W3C `traceparent`."""
-
-    def pieces(self) -> Iterator[None] | None:
-        """The steps in which a large body is to be read before `read`; None for all others."""
-        return None
 
     @abstractmethod
     def read(self, served: Served) -> Rows:
         """The rows, and until when an answer is of use (`deadline`). Raises BadInput."""
-
-    @abstractmethod
-    def check(self, model: LoadedModel) -> None:
-        """Raises BadInput when the request wants what this version does not give."""
 
     @abstractmethod
     def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
@@ -134,17 +129,23 @@ class Job(ABC):
     def fail(self, status: int, message: str) -> None:
         """Send and count an error instead."""
 
-    def give(
-        self,
-        served: Served,
-        rows: Rows,
-        id: str,
-        found: tuple[LoadedModel, Assignment],
-    ) -> None:
-        """Who answers which rows. Raises BadInput when they are not what the model takes."""
-        self.served, self.rows, self.n, self.id = served, rows, rows.n, id
-        self.model, self.chosen = found
-        self.inputs = inputs_for(self.model, rows, served.order)
+    def give(self, served: Served, rows: Rows, found: tuple[LoadedModel, Assignment]) -> None:
+        """Who answers which rows. Raises BadInput when they are not what the model takes, or when
+        outputs are wanted that it does not give."""
+        self.served, self.rows, self.n = served, rows, rows.n
+        model, self.chosen = found
+        self.model = model
+        if self.outputs is not None:
+            self.outputs.check(output_names(model))
+        if type(rows) is Positional and rows.width == served.widths.get(model):
+            self.inputs = rows.flat  # as nearly always, and as it came
+        else:
+            self.inputs = inputs_for(model, rows, served.order)
+
+
+def output_names(model: LoadedModel) -> tuple[str, ...]:
+    """The outputs that a version gives: the score, and what it has beside it."""
+    return (OUTPUT, *(field.name for field in model.results))
 
 
 def inputs_for(model: LoadedModel, rows: Rows, order: tuple[str, ...]) -> Inputs:

@@ -37,28 +37,23 @@ class _Request(Job):
 
     def __init__(self, exchange: Exchange, max_rows: int) -> None:
         self._exchange, self._max_rows = exchange, max_rows
-        self.started, self.deadline = exchange.started, None
+        self.started = exchange.started
         self._cut: Cut | None = None
+        self.id = ""
+        self.deadline = self.key = self.outputs = self.pieces = None
+        if exchange.headers:
+            self.key = exchange.key
+        if len(exchange.body) >= LARGE and HEADER_LENGTH not in exchange.headers:
+            self.pieces = self._pieces()
 
     @property
     def client(self) -> str:
         return self._exchange.client
 
     @property
-    def key(self) -> str | None:
-        exchange = self._exchange
-        return exchange.key if exchange.headers else None
-
-    @property
     def trace(self) -> str | None:
         value = self._exchange.headers.get(b"traceparent")
         return None if value is None else value.decode("latin-1")
-
-    def pieces(self) -> Iterator[None] | None:
-        exchange = self._exchange
-        if len(exchange.body) < LARGE or HEADER_LENGTH in exchange.headers:
-            return None
-        return self._pieces()
 
     def _pieces(self) -> Iterator[None]:
         self._cut = yield from cut(self._exchange.body)
@@ -77,9 +72,6 @@ class RequestV1(_Request):
         self.deadline = self._exchange.deadline
         return read_v1(self._exchange.body, self._max_rows, self._cut)
 
-    def check(self, model: LoadedModel) -> None:
-        """V1 has no way to want anything."""
-
     def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
         end = at + self.n
         said = (self.id, answers.version, answers.scores[at:end])
@@ -93,37 +85,32 @@ class RequestV1(_Request):
 class RequestV2(_Request):
     """As JSON, or JSON and raw tensors (`Inference-Header-Content-Length`), in both directions."""
 
-    __slots__ = ("_outputs",)
-
-    _outputs: Outputs | None
+    __slots__ = ()
 
     def read(self, served: Served) -> Rows:
         exchange = self._exchange
         rows: Rows
         if not exchange.headers:
-            rows, self._outputs = read_v2(exchange.body, self._max_rows, self._cut)
+            rows, self.outputs = read_v2(exchange.body, self._max_rows, self._cut)
             return rows
         self.deadline = exchange.deadline
         header = exchange.headers.get(HEADER_LENGTH)
         if header is None:
-            rows, self._outputs = read_v2(exchange.body, self._max_rows, self._cut)
+            rows, self.outputs = read_v2(exchange.body, self._max_rows, self._cut)
         elif header == b"0":
             field = only_input(served)
             rows = read_raw(exchange.body, field.name, field.datatype, [1, *field.shape])
-            self._outputs = Outputs(None, frozenset(), True)
+            self.outputs = Outputs(None, frozenset(), True)
         else:
-            rows, self._outputs = read_v2_binary(exchange.body, header, self._max_rows)
+            rows, self.outputs = read_v2_binary(exchange.body, header, self._max_rows)
         return rows
 
-    def check(self, model: LoadedModel) -> None:
-        if self._outputs is not None and self._outputs.names is not None:
-            self._outputs.check(output_names(model))
-
     def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
-        outputs = self._outputs
+        outputs = self.outputs
         if outputs is None and not answers.results:
             scores = answers.scores[at : at + self.n]
-            return self._exchange.framed(200, write_v2(answers.prefix, self.id, scores, explore))
+            body = write_v2(answers.prefix, self.id, scores, explore)
+            return self._exchange.framed(200, body)
         outputs = outputs or _EVERYTHING
         length: int | None
         if outputs.all_binary and outputs.names is None and not answers.results:
@@ -136,11 +123,6 @@ class RequestV2(_Request):
             return self._exchange.framed(200, body)
         extra = b"inference-header-content-length: %d\r\n" % length
         return self._exchange.framed(200, body, BINARY, extra)
-
-
-def output_names(model: LoadedModel) -> tuple[str, ...]:
-    """The outputs that a version gives: the score, and what it has beside it."""
-    return (OUTPUT, *(field.name for field in model.results))
 
 
 def outputs_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
@@ -12,7 +11,7 @@ import msgspec
 
 from homeostat.core.errors import HomeostatError, NotFound
 from homeostat.core.names import Arm
-from homeostat.core.route import Assignment, Route, Servable, arcs, bucket, shadows
+from homeostat.core.route import Assignment, Route, Servable, assigner, shadows
 from homeostat.core.servable import Format
 from homeostat.serving.codec import v2_prefix
 from homeostat.serving.layout import Layout, write_atomically
@@ -44,16 +43,11 @@ class Served:
         self.used = 0.0  # when it was last asked for, by `perf_counter`
         self.memory = sum(m.memory for m in present)
         self.paired = any(c.paired > 0 for c in route.challengers)
-        # one object per version and way to get it: the engine scores together what shares it
-        self._starts, drawn = arcs(route)
-        self._drawn = [(self._loaded(one), one) for one in drawn]
+        self.widths = {m: m.width for m in present if m.plain and m.inputs == self.order}
+        # who answers a key, as `core.route.assign` has it (only where there is a champion): one
+        # object per version and way to get it, and the engine scores together what shares it
+        self.assign = assigner(route, lambda one: (self._loaded(one), one))
         self._named = {v: self._name(m) for v, m in self.versions.items()}
-
-    def assign(self, key: str) -> tuple[LoadedModel, Assignment]:
-        """Who answers this key, as `core.route.assign` has it. Only where there is a champion."""
-        if len(self._drawn) == 1:
-            return self._drawn[0]
-        return self._drawn[bisect_right(self._starts, bucket(self.route.salt, key)) - 1]
 
     def _loaded(self, assigned: Assignment) -> LoadedModel:
         if assigned.arm is Arm.CHAMPION and self.champion is not None:

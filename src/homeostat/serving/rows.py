@@ -11,6 +11,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,58 +26,21 @@ class TooManyRows(BadInput):
     """More rows in one request than the server takes."""
 
 
-class Rows:
-    """The rows of one request, as they were sent: by position (flat, row after row, in the
-    champion's order) or by name (one column per feature)."""
+class Positional(msgspec.Struct, gc=False, eq=False):
+    """The rows of one request by position, all of numbers: flat, row after row, in the champion's
+    order."""
 
-    __slots__ = ("columns", "flat", "id", "n", "width")
-
-    def __init__(
-        self,
-        id: str | None,
-        n: int,
-        flat: list[float] | None = None,
-        width: int = 0,
-        columns: dict[str, list[Any]] | None = None,
-    ) -> None:
-        self.id, self.n = id, n
-        self.flat, self.width, self.columns = flat, width, columns
+    id: str | None
+    n: int
+    flat: list[float]
+    width: int
 
     def matrix(self, inputs: tuple[str, ...], order: tuple[str, ...]) -> list[float]:
         """Flat values (n x d) in the order of `inputs`; `order`: what positions mean."""
-        if self.flat is not None:
-            if self.width != len(order):
-                raise BadInput(
-                    "wrong number of features in a row",
-                    expected=f"{len(order)} ({some(order)})",
-                    found=str(self.width),
-                )
-            if inputs == order:
-                return self.flat
-            return self._picked({name: i for i, name in enumerate(order)}, inputs)
-        assert self.columns is not None
-        missing = [name for name in inputs if name not in self.columns]
-        if missing:
-            raise BadInput("features are missing", expected=some(missing))
-        columns = [_numbers(self.columns[name], name) for name in inputs]
-        return [value for row in zip(*columns, strict=True) for value in row]
-
-    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-        """An array (n, *shape) of its dtype per field; `order`: what positions mean."""
-        columns = self.columns
-        if columns is None:
-            assert self.flat is not None
-            if self.width != len(order):
-                raise BadInput(
-                    "wrong number of features in a row",
-                    expected=f"{len(order)} ({some(order)})",
-                    found=str(self.width),
-                )
-            columns = {name: self.flat[i :: self.width] for i, name in enumerate(order)}
-        return _typed(columns, fields)
-
-    def _picked(self, where: dict[str, int], inputs: tuple[str, ...]) -> list[float]:
-        assert self.flat is not None
+        self._check_width(order)
+        if inputs == order:
+            return self.flat
+        where = {name: i for i, name in enumerate(order)}
         missing = [name for name in inputs if name not in where]
         if missing:
             raise BadInput(
@@ -88,34 +52,58 @@ class Rows:
         starts = range(0, self.n * self.width, self.width)
         return [self.flat[start + i] for start in starts for i in at]
 
+    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """An array (n, *shape) of its dtype per field; `order`: what positions mean."""
+        self._check_width(order)
+        return _typed({name: self.flat[i :: self.width] for i, name in enumerate(order)}, fields)
+
     def value(self, name: str, where: dict[str, int]) -> str | None:
         """A feature of the first row as text, for sticky assignment; None when it is not there."""
-        if self.columns is not None:
-            column = self.columns.get(name)
-            found = column[0] if column else None
-        elif self.flat is not None and name in where and self.width == len(where):
-            found = self.flat[where[name]]
-            if type(found) is float:
-                return repr(found)
-        else:
-            found = None
-        if found is None:
-            return None
-        if not isinstance(found, int | float):
-            return str(found)
-        try:
-            return repr(float(found))
-        except OverflowError:
-            raise BadInput("not a finite number", path=f"feature {name!r}") from None
+        at = where.get(name)
+        return None if at is None or self.width != len(where) else repr(self.flat[at])
+
+    def check_names(self, known: frozenset[str]) -> None:
+        """There are none."""
+
+    def _check_width(self, order: tuple[str, ...]) -> None:
+        if self.width != len(order):
+            raise BadInput(
+                "wrong number of features in a row",
+                expected=f"{len(order)} ({some(order)})",
+                found=str(self.width),
+            )
+
+
+class ByName:
+    """The rows of one request by name, whatever their values: one column per feature."""
+
+    __slots__ = ("columns", "id", "n")
+
+    def __init__(self, id: str | None, n: int, columns: dict[str, list[Any]]) -> None:
+        self.id, self.n, self.columns = id, n, columns
+
+    def matrix(self, inputs: tuple[str, ...], order: tuple[str, ...]) -> list[float]:
+        """Flat values (n x d) in the order of `inputs`."""
+        missing = [name for name in inputs if name not in self.columns]
+        if missing:
+            raise BadInput("features are missing", expected=some(missing))
+        columns = [_numbers(self.columns[name], name) for name in inputs]
+        return [value for row in zip(*columns, strict=True) for value in row]
+
+    def typed(self, fields: tuple[Field, ...], order: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+        """An array (n, *shape) of its dtype per field."""
+        return _typed(self.columns, fields)
+
+    def value(self, name: str, where: dict[str, int]) -> str | None:
+        """A feature of the first row as text, for sticky assignment; None when it is not there."""
+        column = self.columns.get(name)
+        return _text(column[0], name) if column else None
 
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse names that are no feature of any served version."""
-        if self.columns is not None:
-            unknown = [name for name in self.columns if name not in known]
-            if unknown:
-                raise BadInput(
-                    "unknown features", expected=some(sorted(known)), found=some(unknown)
-                )
+        unknown = [name for name in self.columns if name not in known]
+        if unknown:
+            raise BadInput("unknown features", expected=some(sorted(known)), found=some(unknown))
 
 
 class Named:
@@ -223,6 +211,16 @@ def number(value: Any, path: str) -> float:
     if not -_LARGEST <= value <= _LARGEST:
         raise BadInput("not a finite float32", path=path, found=kind(value))
     return value
+
+
+def _text(value: Any, name: str) -> str | None:
+    """A feature as the key of an assignment: numbers as floats, however they were written."""
+    if value is None or not isinstance(value, int | float):
+        return None if value is None else str(value)
+    try:
+        return repr(float(value))
+    except OverflowError:
+        raise BadInput("not a finite number", path=f"feature {name!r}") from None
 
 
 def _numbers(column: Sequence[Any], name: str) -> Sequence[float]:

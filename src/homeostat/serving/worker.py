@@ -96,7 +96,7 @@ class Worker:
             self._explainer,
         )
         limits = Limits(body=spec.max_body, bodies=spec.max_bodies)
-        self._server = Server(api.handle, api.refused, limits, self._counters.ended)
+        self._server = Server(api.find, api.refused, limits, self._counters.ended)
         self._grpc: GrpcFront | None = None
 
     def _now_us(self) -> int:
