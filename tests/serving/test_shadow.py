@@ -4,16 +4,95 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from homeostat.core.route import Servable
+from homeostat.core.servable import Manifest
 from homeostat.serving.counters import Counters, total
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
-from homeostat.serving.runtime import load
-from homeostat.serving.shadow import Shadows
+from homeostat.serving.runtime import LoadedModel, load
+from homeostat.serving.segment import PredictionRecord, predictions, read_bytes
+from homeostat.serving.shadow import BATCH, QUEUE, Shadows
 from homeostat.testing.models import tiny_servable
+
+Asked = Callable[[Shadows], None]
+
+
+def scored(home: Path, *asked: Asked) -> list[PredictionRecord]:
+    """Let `asked` submit to a new queue; -> what was logged, in its order."""
+    layout = Layout(home).make()
+
+    async def wait() -> None:
+        log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
+        counters = Counters(layout.metrics / "0")
+        shadows = Shadows(asyncio.get_running_loop(), log, counters, lambda: 0)
+        for ask in asked:
+            ask(shadows)
+        while not shadows.idle:
+            await asyncio.sleep(0.001)
+        shadows.close()
+        log.close()
+
+    asyncio.run(asyncio.wait_for(wait(), 60))
+    return [record for path in layout.sealed.iterdir() for record in predictions(read_bytes(path))]
+
+
+def version(name: str, answer: Callable[[Any], Any]) -> LoadedModel:
+    """A challenger with the input `a`, which `answer` scores."""
+
+    class Answers:
+        def score(self, x: Any) -> Any:
+            return answer(x)
+
+        def run(self, columns: Any) -> Any:
+            raise NotImplementedError
+
+    manifest = Manifest("m", ("a",), "f", "sha256:0", "score", 0.5, format="pyfunc")
+    return LoadedModel(Servable(name, "f", "sha256:0"), manifest, Answers())
+
+
+def rows(*values: float) -> Any:
+    return np.array(values, np.float32).reshape(-1, 1)
+
+
+def test_one_request_that_a_challenger_cannot_score_spoils_no_other(tmp_path: Path) -> None:
+    def picky(x: Any) -> Any:
+        if (x == 13).any():
+            raise ValueError("no such number")
+        return x[:, 0] / 100
+
+    model = version("2", picky)
+
+    def ask(shadows: Shadows) -> None:
+        for k in range(40):
+            shadows.submit("m", model, f"r{k}", rows(k))
+
+    records = scored(tmp_path, ask)
+    assert {record.id: record.score for record in records} == {
+        f"r{k}": None if k == 13 else pytest.approx(k / 100) for k in range(40)
+    }
+    assert [record.id for record in records if record.error] == ["r13"]
+
+
+def test_a_challenger_with_much_to_do_leaves_the_others_their_turn_and_their_room(
+    tmp_path: Path,
+) -> None:
+    busy, other = (version(name, lambda x: x[:, 0]) for name in ("busy", "other"))
+
+    def ask(shadows: Shadows) -> None:
+        for k in range(QUEUE // BATCH + 2):
+            shadows.submit("b", busy, f"b{k}", rows(*[0.5] * BATCH))
+        shadows.submit("o", other, "o", rows(0.5))
+
+    order = list(dict.fromkeys(record.version for record in scored(tmp_path, ask)[: 3 * BATCH]))
+    assert order == ["busy", "other"]
+    assert total(Layout(tmp_path).metrics).globals["shadow_skipped"] == 2 * BATCH
 
 
 def test_what_waits_keeps_only_its_rows_and_is_counted_if_its_turn_never_comes(

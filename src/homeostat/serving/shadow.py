@@ -28,24 +28,55 @@ from homeostat.serving.batch import (
 from homeostat.serving.counters import Counters
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.runtime import LoadedModel
+from homeostat.serving.scoring import unforeseen
 from homeostat.serving.segment import PredictionBlock, PredictionRecord, frame
 
 PAUSE = 0.002
 """Seconds for which requests are gathered before they are scored together."""
 BATCH = 256
 QUEUE = 20_000
-"""Rows that may wait; what comes beyond is skipped and counted."""
+"""Rows that may wait for one version; what comes beyond is skipped and counted."""
 
 NICE = 10
 """Of the thread that scores: a tenth of the weight of the one that answers, where both want the
 same core."""
 
 Task = tuple[str, LoadedModel, str, Batch]
+Outcome = tuple[list[Task], Matrix | None, str, float]
+"""Tasks of one version, and their scores or None and why not; seconds it took."""
+
+
+class _Waiting:
+    """What waits for one version."""
+
+    __slots__ = ("rows", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: deque[Task] = deque()
+        self.rows = 0
+
+    def add(self, task: Task, n: int) -> None:
+        self.tasks.append(task)
+        self.rows += n
+
+    def batch(self) -> list[Task]:
+        """The first tasks, of at most BATCH rows together unless it is one task."""
+        taken: list[Task] = []
+        rows = 0
+        while self.tasks:
+            n = rows_of(self.tasks[0][3])
+            if taken and rows + n > BATCH:
+                break
+            taken.append(self.tasks.popleft())
+            rows += n
+        self.rows -= rows
+        return taken
 
 
 class Shadows:
-    """Scores in a thread, in batches, one at a time; logs with arm `shadow` under the request's
-    id. Whatever goes wrong here is a record with an error, and never touches an answer."""
+    """Scores in a thread, in batches, one at a time, the versions in turn; logs with arm `shadow`
+    under the request's id. Whatever goes wrong here is a record with an error, and never touches an
+    answer."""
 
     def __init__(
         self,
@@ -55,8 +86,7 @@ class Shadows:
         now_us: Callable[[], int],
     ) -> None:
         self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
-        self._queue: deque[Task] = deque()
-        self._rows = 0
+        self._waiting: dict[LoadedModel, _Waiting] = {}  # none without a task; who is next first
         self._busy = False
         self._thread = ThreadPoolExecutor(1, "shadow", initializer=stand_back)
 
@@ -67,11 +97,12 @@ class Shadows:
     def submit(self, model: str, version: LoadedModel, id: str, x: Batch) -> None:
         """Score the rows of request `id` when there is time."""
         n = rows_of(x)
-        if self._rows + n > QUEUE:
+        waiting = self._waiting.get(version) or _Waiting()
+        if waiting.rows + n > QUEUE:
             self._counters.add("shadow_skipped", n)
             return
-        self._queue.append((model, version, id, own(x)))
-        self._rows += n
+        waiting.add((model, version, id, own(x)), n)
+        self._waiting[version] = waiting
         if not self._busy:
             self._busy = True
             self._loop.call_later(PAUSE, self._begin)
@@ -83,34 +114,31 @@ class Shadows:
 
     def skip(self) -> None:
         """Count what still waits for its turn as skipped; what is being scored ends."""
-        self._counters.add("shadow_skipped", self._rows)
-        self._queue.clear()
-        self._rows = 0
+        self._counters.add("shadow_skipped", sum(one.rows for one in self._waiting.values()))
+        self._waiting.clear()
 
     def close(self) -> None:
         self.skip()
         self._thread.shutdown(wait=True)
 
     def _begin(self) -> None:
-        if not self._queue:
+        if not self._waiting:
             self._busy = False
             return
-        batch = [self._queue.popleft()]
-        rows = rows_of(batch[0][3])
-        while (
-            self._queue
-            and self._queue[0][:2] == batch[0][:2]
-            and rows + rows_of(self._queue[0][3]) <= BATCH
-        ):
-            batch.append(self._queue.popleft())
-            rows += rows_of(batch[-1][3])
-        self._rows -= rows
+        version = next(iter(self._waiting))
+        waiting = self._waiting.pop(version)
+        batch = waiting.batch()
+        if waiting.tasks:  # the others first
+            self._waiting[version] = waiting
         future = self._loop.run_in_executor(self._thread, _score, batch)
-        future.add_done_callback(lambda done: self._end(batch, done.result()))
+        future.add_done_callback(lambda done: self._end(done.result()))
 
-    def _end(self, batch: list[Task], outcome: tuple[Matrix | None, str, float]) -> None:
-        self._record(batch, *outcome)
-        self._begin()
+    def _end(self, outcomes: list[Outcome]) -> None:
+        try:
+            for outcome in outcomes:
+                self._record(*outcome)
+        finally:
+            self._begin()
 
     def _record(self, batch: list[Task], scores: Matrix | None, why: str, seconds: float) -> None:
         """As for answers: in the log, then counted."""
@@ -188,14 +216,21 @@ def stand_back() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-def _score(batch: list[Task]) -> tuple[Matrix | None, str, float]:
-    """In the thread: -> scores, or None and why not; seconds it took."""
+def _score(batch: list[Task]) -> list[Outcome]:
+    """In the thread. A batch that fails is scored in halves: one request spoils no other's."""
     started = perf_counter()
+    model = batch[0][1]
     try:
-        model = batch[0][1]
         inputs = [task[3] for task in batch]
         x: Batch = stack(inputs, model.width) if model.plain else join(inputs)
         scores, _ = score(model, x)
     except HomeostatError as error:
-        return None, str(error), perf_counter() - started
-    return scores, "", perf_counter() - started
+        why = str(error)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: the others have their turn
+        why = str(unforeseen(model, error))
+    else:
+        return [(batch, scores, "", perf_counter() - started)]
+    if len(batch) == 1:
+        return [(batch, None, why, perf_counter() - started)]
+    half = len(batch) // 2
+    return [*_score(batch[:half]), *_score(batch[half:])]
