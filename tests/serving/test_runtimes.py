@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,25 @@ def test_a_trusted_model_answers_beside_the_event_loop_and_its_failures_are_its_
     assert [answer["predictions"][0] for answer in answers] == expected
     assert together == expected
     assert served.client.post(predict, json={"instances": [[1, 2]]}).status_code == 400
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's views on type hints
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_code_of_a_model_gives_way_to_answers_sooner_than_python_has_it(served: Plane) -> None:
+    import mlflow.pyfunc
+
+    class Model(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return np.full(len(model_input), sys.getswitchinterval())
+
+    folder = served.home / "models" / "1"
+    folder.mkdir(parents=True)
+    served.plane.publish(Route("m", 1, with_pyfunc(folder, Model())))
+    served.start(formats=("onnx", "pyfunc"))
+    wait_for(lambda: served.client.get("/v2/models/m/ready").is_success, "the model")
+    (seconds,) = served.predict([1, 2, 3]).json()["predictions"]
+    assert seconds < sys.getswitchinterval() / 10
 
 
 @pytest.mark.slow
