@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from homeostat.backends.local.database import Database
     from homeostat.control.books import Books
     from homeostat.control.platform import Platform
+    from homeostat.control.readiness import Readiness
     from homeostat.control.tick import TickReport
     from homeostat.definition import Mistake, Project, Report
     from homeostat.serving.address import Address
@@ -32,6 +33,8 @@ ALERTMANAGER = "ALERTMANAGER_URL"
 SETTLES = timedelta(seconds=0.25)
 """Real time from a request's time, taken as it is answered, to its being in the log, at most: a
 worker may lose the processor in between."""
+LOOK = 0.5
+"""Seconds between looks whether predictions are answered."""
 ORPHAN = 0.1
 """Seconds between looks whether the supervisor is still there."""
 
@@ -150,16 +153,21 @@ Announce = Callable[["Address"], None]
 """Is told where, once every worker accepts requests there."""
 
 
+Tell = Callable[["Readiness"], None]
+"""Is told whether predictions are answered, at first and when that changes."""
+
+
 def serve(
     platform: Platform,
     where: Address,
     workers: int | None,
     *,
     ready: Announce,
+    tell: Tell,
     note: Callable[[str], None],
 ) -> None:
     """The data plane until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
-    _serve(platform, where, workers, {}, ready, note)
+    _serve(platform, where, workers, {}, ready, tell, note)
 
 
 def up(
@@ -168,13 +176,14 @@ def up(
     workers: int | None,
     *,
     ready: Announce,
+    tell: Tell,
     note: Callable[[str], None],
     interval: float = 1.0,
     json: bool = False,
 ) -> None:
     """The data plane and the loop, until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
     words = ["--interval", str(interval), *(["--json"] if json else [])]
-    _serve(platform, where, workers, {"controller": words}, ready, note)
+    _serve(platform, where, workers, {"controller": words}, ready, tell, note)
 
 
 def _serve(
@@ -183,10 +192,13 @@ def _serve(
     workers: int | None,
     others: dict[str, list[str]],
     ready: Announce,
+    tell: Tell,
     note: Callable[[str], None],
 ) -> None:
+    from homeostat.control.readiness import Watch
     from homeostat.serving.supervisor import Supervisor
 
+    watch = Watch(platform, loop=bool(others), tell=tell)
     spec = platform.project.serving
     companions = {
         name: homeostat(name, "--parent", str(os.getpid()), *words, root=platform.root)
@@ -203,7 +215,18 @@ def _serve(
         where.grpc_port,
         where.tls,
     )
-    supervisor.run_forever(lambda: _settle(platform, note), lambda: ready(supervisor.address))
+
+    def watched() -> None:
+        watch.look()
+        while not supervisor.wait(LOOK):
+            watch.look()
+
+    def serving() -> None:
+        ready(supervisor.address)
+        # beside the main thread, which has to heed signals also while the store does not answer
+        threading.Thread(target=watched, name="readiness", daemon=True).start()
+
+    supervisor.run_forever(lambda: _settle(platform, note), serving)
 
 
 def _settle(platform: Platform, note: Callable[[str], None]) -> None:

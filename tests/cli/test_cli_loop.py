@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,28 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     assert says in told
 
 
+def test_a_run_that_was_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+    project = tmp_path / "fraud"
+    assert cli.run(["init", str(project)]) == 0
+    code = project / "fraud.py"
+    kept = code.read_text()
+    ctrl_c = "    import os, signal\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    code.write_text(kept.replace("    from lightgbm", f"{ctrl_c}    from lightgbm"))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "homeostat", "-C", str(project), *words]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    stopped = run("run")
+    assert stopped.returncode == cli.INTERRUPTED
+    assert stopped.stderr.endswith("go on with: homeostat run --run run-1\n")
+    assert "if it was stopped, go on with: homeostat run --run run-1" in run("status").stdout
+    code.write_text(kept)
+    on = run("run", "--run", "run-1")
+    assert on.stdout.endswith("version 1 is registered; next: homeostat up\n"), on.stderr
+    assert "if it was stopped" not in run("status").stdout
+
+
 def test_labels_are_taken_in_once(folder: Path, ask: Any) -> None:
     file = folder / "outcomes.csv"
     file.write_text("id,label,time\na,1,2026-01-01T00:00:00Z\nb,0,2026-01-01T00:00:00Z\n")
@@ -111,6 +135,12 @@ def test_a_persons_rollout_is_explained_and_an_earlier_champion_can_be_returned_
     assert started["strategy"] == "canary"
     ask("rollout", "promote", "--by", "anna", "--why", "a fix")
     assert ask("status")["champion"]["version"] == "2"
+    capsys.readouterr()
+    assert cli.run(["-C", str(folder), "rollout", "explain"]) == 0
+    assert capsys.readouterr().out.endswith("the registry.\n")
+    nowhere = str(tmp_path / "nowhere" / "why.html")
+    assert cli.run(["-C", str(folder), "rollout", "explain", "--out", nowhere]) == 3
+    assert f"{nowhere} cannot be written" in capsys.readouterr().err
     page = tmp_path / "why.html"
     capsys.readouterr()
     assert cli.run(["-C", str(folder), "rollout", "explain", "--out", str(page)]) == 0

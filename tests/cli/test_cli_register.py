@@ -130,6 +130,28 @@ def test_a_pyfunc_model_is_registered_with_its_signature_and_a_further_output(
     assert loaded(other).threshold == 0.9
 
 
+def test_a_version_registered_by_hand_is_shown_as_waiting_until_it_is_rolled_out(
+    project: Path, ask: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> str:
+        capsys.readouterr()
+        assert cli.run(["-C", str(project), *words]) == 0
+        return capsys.readouterr().out
+
+    model = onnx(project / "model.onnx")
+    for _ in range(2):  # the same again is the same version, and is told once
+        ask(model, "--test", "test.parquet", "--output", "p", "--by", "anna")
+    assert told("history").endswith(f"  version 1 registered by anna, from {model}\n")
+    assert told("history").count("\n") == 1
+    shown = told("status")
+    assert "registered  version 1, for a person to roll out: homeostat rollout start 1" in shown
+    assert shown.endswith("next        homeostat rollout start 1\n")
+    assert told("rollout", "start", "1").startswith("champion    version 1 since ")
+    shown = told("status")
+    assert "registered  " not in shown
+    assert shown.endswith("next        homeostat up\n")
+
+
 def test_a_pyfunc_model_without_a_signature_is_told_its_inputs(project: Path, ask: Any) -> None:
     model = pyfunc(project / "model", signed=False)
     named = ("--input", "amount", "--input", "country:BYTES")

@@ -183,6 +183,40 @@ def test_a_paused_rollout_is_not_superseded() -> None:
     assert live["candidate"] == "2"
 
 
+def test_a_command_shows_the_rollout_it_acted_on_though_the_next_one_begins_at_once() -> None:
+    world = canary(1)
+    world.install(Skill(0, GOOD))
+    world.controllers[0].turn()
+    shown = status(world.platform, commands.rollout_abort(world.platform, "anna", "too slow"))
+    world.controllers[0].turn()
+    assert shown.rollout is not None
+    assert (shown.rollout.candidate, shown.rollout.phase) == ("2", Phase.ROLLED_BACK)
+    assert shown.waiting == ("3",)
+    now = status(world.platform).rollout
+    assert now is not None
+    assert (now.candidate, now.ended) == ("3", None)
+
+
+def test_a_return_to_an_earlier_champion_is_told_and_not_the_rollout_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = canary(9)
+    monkeypatch.setattr(Settings, "platform", lambda self: world.platform)
+    assert cli.run(["rollout", "abort", "--to", "1", "--by", "anna", "--why", "a doubt"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("champion    version 1 since ")
+    assert "returned to by anna: a doubt" in told
+    assert "promoted" not in told
+
+
+def test_the_champion_is_not_tried_against_itself_whatever_the_traffic() -> None:
+    world = canary(9)
+    before = len(world.events.read(MODEL))
+    with pytest.raises(Refused, match="version 2 is the champion already"):
+        commands.rollout_start(world.platform, "2", "anna")
+    assert len(world.events.read(MODEL)) == before
+
+
 def test_one_command_returns_to_any_earlier_champion_and_ends_a_live_rollout() -> None:
     world = canary(9)
     assert ended(world) == "promoted"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from homeostat.backends.local import reference
+from homeostat.control.commands import monitors_silence
 from homeostat.control.daemon import Daemon
 from homeostat.control.model import ChampionChanged
 from homeostat.control.platform import Platform
@@ -64,6 +65,19 @@ def test_a_reference_that_is_gone_or_broken_is_a_problem_and_the_route_is_still_
         reference.read_reference(champion(platform))
     shutil.rmtree(path.parent)
     assert Controller(platform).tick().problems
+
+
+def test_what_people_decide_is_told_beside_what_the_loop_decides(platform: Platform) -> None:
+    told: list[TickReport | str] = []
+    daemon = Daemon(platform, holder="a", wall=platform.clock, tell=told.append)
+    daemon.turn()
+    told.clear()
+    monitors_silence(platform, "quality", timedelta(hours=1), "planned", "anna")
+    daemon.turn()
+    daemon.turn()
+    (report,) = told
+    assert isinstance(report, TickReport)
+    assert (report.decided, report.seq - report.since) == ((), 1)
 
 
 def test_a_problem_that_stays_is_told_once_and_again_when_it_comes_back(

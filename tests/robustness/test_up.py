@@ -334,6 +334,28 @@ def test_a_champion_that_cannot_be_loaded_is_told_where_people_look(
     shown = run(platform.root, "status")
     assert shown.returncode == 0, shown.stderr
     assert says in shown.stdout
+    assert "next        homeostat run   (without `gates.against_champion`" in shown.stdout
+    eventually(lambda: "not ready: version 1 cannot be loaded: " in server.output(), "a word")
+
+
+def test_a_server_without_a_version_says_what_is_next_and_when_it_is_ready(
+    project: Path, folder: Path
+) -> None:
+    server = Server(project, "up", "--interval", "0.1")
+    try:
+        server.ready()
+        missing = "not ready: no version is registered; next: homeostat run\n"
+        eventually(lambda: missing in server.output(), "what is missing")
+        made = run(project, "run")
+        assert made.stdout.endswith("version 1 is registered; next: homeostat status\n")
+        eventually(lambda: "ready: version 1 answers\n" in server.output(), "the word")
+        assert server.predict("a").json()["model_version"] == "1"
+        paused = run(project, "rollout", "pause")
+        assert "there was no rollout yet, there is nothing to pause -> begin one" in paused.stderr
+    finally:
+        server.stop()
+    assert server.process.returncode == 0, server.output()
+    assert "posix_engine" not in server.output()
 
 
 @DAMAGE

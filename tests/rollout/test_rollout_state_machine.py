@@ -342,7 +342,7 @@ def test_an_ended_rollout_refuses_every_command_and_ignores_every_event() -> Non
 
 def test_two_rollouts_of_one_model_cannot_live_at_once() -> None:
     state = begin()
-    with pytest.raises(Refused, match="rollout r1 of version 2 is step"):
+    with pytest.raises(Refused, match="r1 of version 2 is under way .step."):
         commands.start(state, id="r2", candidate="3", champion="1", plan=RolloutSpec())
     assert evolve(state, Started("r2", "3", "1", RolloutSpec()), START) == state
     assert evolve(state, RolledBack("r2", "3", "x", "other"), START) == state

@@ -102,7 +102,10 @@ def _write(out: Path, files: dict[str, str], as_json: bool, following: str) -> N
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Unavailable(f"{path.parent} cannot be made: {error.strerror}") from error
+            raise Unavailable(
+                f"{path.parent} cannot be made: {error.strerror}",
+                remedy="name a folder with --out in one that exists and may be written to",
+            ) from error
         write_text(path, text)
     if as_json:
         document({"folder": str(out), "files": list(files)})

@@ -13,6 +13,7 @@ from homeostat.cli.output import JsonFlag, document, say, settings
 from homeostat.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from homeostat.control.readiness import Readiness
     from homeostat.control.tick import TickReport
     from homeostat.serving.address import Address
 
@@ -76,8 +77,17 @@ def up(
 
     platform = settings(context).platform()
     where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
-    ready = _announcer(platform.stream, as_json=json)
-    app.up(platform, where, workers, ready=ready, note=_complain, interval=interval, json=json)
+    ready, tell = _announcer(platform.stream, as_json=json), _teller(as_json=json)
+    app.up(
+        platform,
+        where,
+        workers,
+        ready=ready,
+        tell=tell,
+        note=_complain,
+        interval=interval,
+        json=json,
+    )
 
 
 def serve(
@@ -96,8 +106,8 @@ def serve(
 
     platform = settings(context).platform()
     where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
-    ready = _announcer(platform.stream, as_json=json)
-    app.serve(platform, where, workers, ready=ready, note=_complain)
+    ready, tell = _announcer(platform.stream, as_json=json), _teller(as_json=json)
+    app.serve(platform, where, workers, ready=ready, tell=tell, note=_complain)
 
 
 def _address(
@@ -138,6 +148,18 @@ def _announcer(model: str, *, as_json: bool) -> Callable[[Address], None]:
     return announce
 
 
+def _teller(*, as_json: bool) -> Callable[[Readiness], None]:
+    """Tells whether predictions are answered there, and by which version."""
+
+    def tell(found: Readiness) -> None:
+        from homeostat.cli import render
+
+        document({"ready": found}) if as_json else say(render.readiness(found))
+        sys.stdout.flush()
+
+    return tell
+
+
 def _complain(text: str) -> None:
     """What cannot be done now, and does not keep the rest from working."""
     print(f"note: {text}", file=sys.stderr, flush=True)
@@ -156,7 +178,8 @@ def controller(
     parent: Parent = None,
     json: JsonFlag = False,
 ) -> None:
-    """Turn the loop (started by `up`); tells what it decides, a line (or JSON document) each."""
+    """Turn the loop (started by `up`); tells what it and people decide, a line (or JSON document)
+    each."""
     from homeostat import app
     from homeostat.cli import render
     from homeostat.control.history import history as read
@@ -169,7 +192,7 @@ def controller(
         elif isinstance(report, str):
             say(render.note(report))
         else:
-            lines = read(platform, after=report.seq - len(report.decided))
+            lines = [line for line in read(platform, after=report.since) if line.seq <= report.seq]
             if lines:
                 say(render.history(lines))
             for problem in report.problems:

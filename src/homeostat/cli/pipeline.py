@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,9 +40,14 @@ def run(
             remedy="add --run ID (see `homeostat history`), or leave out --from",
         )
     platform = settings(context).platform()
-    _finish(
-        pipeline.run(platform, run_id, first=first, last=last, progress=progress()), as_json=json
-    )
+    run_id = run_id or pipeline.begin(platform)
+    try:
+        result = pipeline.run(platform, run_id, first=first, last=last, progress=progress())
+    except KeyboardInterrupt:
+        told = f"stopped: what {run_id} has done is kept; go on with: homeostat run --run {run_id}"
+        print(told, file=sys.stderr)
+        raise
+    _finish(result, as_json=json)
 
 
 def stage(

@@ -13,8 +13,9 @@ from homeostat.core.verdict import Outcome, Verdict
 if TYPE_CHECKING:
     from homeostat.control.history import HistoryLine
     from homeostat.control.pipeline import PipelineResult
+    from homeostat.control.readiness import Readiness
     from homeostat.control.registration import Registered
-    from homeostat.control.status import RolloutView, Status
+    from homeostat.control.status import Champion, RolloutView, Status
     from homeostat.definition import Mistake, Report
     from homeostat.monitoring.drift.compare import DriftReport
 
@@ -26,10 +27,10 @@ _MARKS = {
 }
 
 
-def mark(outcome: Outcome) -> str:
-    """The outcome as a word of five characters, in its colour."""
+def mark(outcome: Outcome, *, pad: bool = True) -> str:
+    """The outcome as a word in its colour, of five characters with `pad`."""
     word, colour = _MARKS[outcome]
-    return coloured(f"{word:<5}", colour)
+    return coloured(f"{word:<5}" if pad else word, colour)
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
@@ -81,7 +82,7 @@ def pipeline(result: PipelineResult) -> str:
         if not verdict.passed or name == "evaluate":
             lines += _parts(verdict, indent=8)
     if result.version is not None:
-        lines.append(f"version {result.version} is registered; next: homeostat up")
+        lines.append(f"version {result.version} is registered; next: {result.next}")
     return "\n".join(lines)
 
 
@@ -111,7 +112,8 @@ def _parts(verdict: Verdict, *, indent: int) -> list[str]:
 
 
 def status(found: Status) -> str:
-    return "\n".join([f"{coloured(found.model, 'bold')} at {when(found.at)}", *_status(found)])
+    head = f"{coloured(found.model, 'bold')} at {when(found.at)} UTC"
+    return "\n".join([head, *_status(found)])
 
 
 def _status(found: Status) -> Iterator[str]:
@@ -119,11 +121,8 @@ def _status(found: Status) -> Iterator[str]:
     if found.champion is None:
         yield "champion    none yet"
     else:
-        champion = found.champion
-        yield f"champion    version {champion.version} since {when(champion.since)}"
-        if champion.reason:
-            yield f"            {champion.reason}"
-        if figures := _figures(champion.metrics):
+        yield from _champion(found.champion)
+        if figures := _figures(found.champion.metrics):
             yield f"            on its test set: {figures}"
     yield f"serving     {_serving(found)}"
     for version, reason in found.serving.failures.items():
@@ -132,13 +131,14 @@ def _status(found: Status) -> Iterator[str]:
         yield from _rollout(found.rollout)
     elif found.rollout is not None:
         yield from _ended(found.rollout)
-    if found.waiting:
-        yield f"waiting     version {', '.join(found.waiting)}"
+    yield from _waiting(found)
     if found.run is not None:
         run = found.run
         yield f"last run    {run.run} ({run.trigger}): {run.outcome}, stage {run.stage}"
         if run.sentence:
             yield f"            {run.sentence}"
+        if run.goes_on:
+            yield f"            if it was stopped, go on with: {run.goes_on}"
     watched = f"until {when(found.watched_until)}" if found.watched_until else "nothing yet"
     if found.watched_until and found.watched_until > found.at:
         watched += f": the clock is behind it ({when(found.at)}), the monitors wait"
@@ -157,6 +157,26 @@ def _status(found: Status) -> Iterator[str]:
         yield f"            false alarms a month, as calibrated: {told}"
     yield from _retraining(found)
     yield f"next        {found.next}"
+
+
+def _champion(champion: Champion) -> Iterator[str]:
+    yield f"champion    version {champion.version} since {when(champion.since)}"
+    if champion.reason:
+        yield f"            {champion.reason}"
+
+
+def _waiting(found: Status) -> Iterator[str]:
+    """For the loop, and for people."""
+    if found.waiting:
+        live = found.rollout is not None and found.rollout.ended is None
+        turn = f"until {found.rollout.id} is over" if found.rollout and live else "for its rollout"
+        yield f"waiting     version {', '.join(found.waiting)}, {turn}"
+    if found.registered:
+        first = found.registered[0]
+        yield (
+            f"registered  version {', '.join(found.registered)}, for a person to roll out: "
+            f"homeostat rollout start {first}"
+        )
 
 
 def _alerts(found: Status) -> Iterator[str]:
@@ -199,7 +219,7 @@ def _serving(found: Status) -> str:
     if serving.workers == 0:
         return "no worker is running"
     split = ", ".join(f"version {v} {share:.4g} %" for v, share in serving.traffic.items())
-    applied = "" if serving.applied else " (not yet applied by every worker)"
+    applied = "" if serving.applied or not split else " (not yet applied by every worker)"
     plural = "s" if serving.workers > 1 else ""
     return f"{serving.workers} worker{plural}; {split or 'no version'}{applied}"
 
@@ -218,12 +238,18 @@ def _retraining(found: Status) -> Iterator[str]:
 
 
 def rollout(found: Status) -> str:
-    """The rollout alone."""
-    if found.rollout is None:
-        return "no rollout yet; next: homeostat rollout start VERSION"
-    view = found.rollout
-    lines = list(_rollout(view) if view.ended is None else _ended(view))
-    return "\n".join([*lines, *(_guards(view) if view.ended else ())])
+    """The rollout that is live; else the last one, who is the champion since, and what waits."""
+    view, champion = found.rollout, found.champion
+    if view is not None and view.ended is None:
+        return "\n".join([*_rollout(view), *_waiting(found)])
+    if view is None and champion is None:
+        return f"no rollout yet; next: {found.next}"
+    lines = []
+    # of a version that has been taken back since, it would say what is no longer so
+    if view is not None and not (champion and view.ended and view.ended < champion.since):
+        lines += [*_ended(view), *_guards(view)]
+    lines += _champion(champion) if champion else []
+    return "\n".join([*lines, *_waiting(found), f"next        {found.next}"])
 
 
 def _rollout(view: RolloutView) -> Iterator[str]:
@@ -280,6 +306,12 @@ def history(lines: Sequence[HistoryLine], *, evidence: bool = False) -> str:
     return "\n".join(shown)
 
 
+def readiness(found: Readiness) -> str:
+    if found.version is not None:
+        return f"{coloured('ready', 'green')}: version {found.version} answers"
+    return f"{coloured('not ready', 'yellow')}: {found.missing}; next: {found.next}"
+
+
 def note(text: str) -> str:
     """What keeps the loop from turning, or could not be brought about yet."""
     return f"{coloured('not yet', 'yellow')}: {text}"
@@ -304,7 +336,7 @@ def drift(found: DriftReport, report: Path | None) -> str:
     lines += [f"{s.slice}: {s.verdict.sentence}" for s in found.slices if s.columns]
     lines += [found.joint.verdict.sentence] if found.joint else []
     lines += [found.harm.sentence] if found.harm else []
-    lines.append(f"{mark(found.verdict.outcome).rstrip()}: {found.verdict.sentence}")
+    lines.append(f"{mark(found.verdict.outcome, pad=False)}: {found.verdict.sentence}")
     if report is not None:
         lines.append(f"report: {report}")
     return "\n".join(lines)

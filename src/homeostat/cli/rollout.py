@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeostat.cli.output import JsonFlag, document, say, settings
 from homeostat.cli.person import By, person
 from homeostat.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from homeostat.control.books import Books
+    from homeostat.control.model import State
 
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Recorded with the decision.")]
 
@@ -40,14 +43,14 @@ def start(
 
     platform = settings(context).platform()
     first, *others = versions
-    rollout_start(platform, first, by or person(), *others, force=force)
-    _show(context, as_json=json)
+    state = rollout_start(platform, first, by or person(), *others, force=force)
+    _show(platform, state, as_json=json)
 
 
 @group.command()
 def status(context: typer.Context, json: JsonFlag = False) -> None:
     """Where the rollout stands, and what each guard has seen."""
-    _show(context, as_json=json)
+    _show(settings(context).books(), as_json=json)
 
 
 @group.command()
@@ -114,6 +117,7 @@ def explain(
     json: JsonFlag = False,
 ) -> None:
     """Why a rollout ended, holds or was refused: the evidence, and what would have changed it."""
+    from homeostat.cli.files import write_text
     from homeostat.control.dossier import explain as look
     from homeostat.rollout.dossier.render import FORMATS, render
 
@@ -123,14 +127,11 @@ def explain(
     if chosen not in FORMATS:
         raise BadInput("no such format", expected=", ".join(FORMATS), found=repr(chosen))
     found = look(settings(context).platform(), id)
-    text = render(found, chosen)
+    text = render(found, chosen).rstrip()
     if out is None:
-        sys.stdout.write(text)
+        say(text)
         return
-    try:
-        out.write_text(text)
-    except OSError as error:
-        raise BadInput("cannot be written", path=str(out), found=error.strerror) from error
+    write_text(out, f"{text}\n")
     if json:
         document({"id": found.id, "outcome": found.outcome, "file": str(out)})
     else:
@@ -143,14 +144,15 @@ def _act(
 ) -> None:
     from homeostat.control import commands
 
-    command = getattr(commands, f"rollout_{verb}")
-    command(settings(context).platform(), by or person(), why, **more)
-    _show(context, as_json=as_json)
+    command, platform = getattr(commands, f"rollout_{verb}"), settings(context).platform()
+    state = command(platform, by or person(), why, **more)
+    _show(platform, state, as_json=as_json)
 
 
-def _show(context: typer.Context, *, as_json: bool) -> None:
+def _show(books: Books, state: State | None = None, *, as_json: bool) -> None:
+    """The rollout as it is, or as a command left it: the loop may have begun the next one."""
     from homeostat.cli import render
     from homeostat.control.status import status as look
 
-    found = look(settings(context).books())
+    found = look(books, state)
     document(found.rollout) if as_json else say(render.rollout(found))

@@ -1,5 +1,6 @@
 """What people tell the loop. Each command records who gave it, brings the world in line at once
-and returns the state it leaves. Raises Refused where it is impossible, Unavailable."""
+and returns the state as it leaves it, whatever the loop makes of that. Raises Refused where it is
+impossible, Unavailable."""
 
 from __future__ import annotations
 
@@ -33,22 +34,24 @@ def rollout_start(
             first = found[0]
             return [ChampionChanged(first.version, None, f"started by {by}", first.servable(), by)]
         champion = platform.registry.get(platform.stream, state.champion)
-        now = platform.clock.now()
+        now, plan = platform.clock.now(), platform.project.rollout
+        versions = [v.version for v in found]
+        commands.startable(state.rollout, state.champion, versions, plan)
         expected = preflight_of(platform, champion, found[0], now, len(found))
         if expected is not None and not force and refused(platform, expected):
             told, _, remedy = expected.sentence.partition(" -> ")
             refusals[:] = [Refused(told, remedy=remedy)]
-            why, plan = expected.sentence, platform.project.rollout
+            why = expected.sentence
             return [CandidateDropped(v.version, why, expected, plan, by) for v in found]
         return commands.start(
             state.rollout,
             id=f"rollout-{state.seq + 1}",
             candidate=version,
             champion=state.champion,
-            plan=platform.project.rollout,
+            plan=plan,
             by=by,
             now=now,
-            candidates=[v.version for v in found],
+            candidates=versions,
             servables=[v.servable() for v in found],
             preflight=expected,
         )
@@ -123,7 +126,7 @@ def _earlier(platform: Platform, state: State, version: str) -> Servable:
         raise Refused(
             f"version {version} has never been the champion",
             expected=f"one of {', '.join(former)}" if former else None,
-            remedy=f"roll it out: homeostat rollout start {version}",
+            remedy=f"a version that is registered is rolled out: homeostat rollout start {version}",
         )
     known = state.servables.get(version)
     return known or platform.registry.get(platform.stream, version).servable()
@@ -153,11 +156,14 @@ def monitors_silence(
 
 def _act(platform: Platform, decide: Callable[[State], Sequence[LoopEvent]]) -> State:
     """Decide on what is, write, apply. A daemon that writes meanwhile only makes it try again."""
-    settle(platform, decide)
+    left = settle(platform, decide)
     controller = Controller(platform)
     problems: list[str] = []
-    state = controller.state()
-    controller.reconcile(state, problems)
+    controller.reconcile(controller.state(), problems)
     if problems:
-        raise Unavailable("recorded, but not all of it could be applied yet", found=problems[0])
-    return state
+        raise Unavailable(
+            "recorded, but not all of it could be applied yet",
+            found=problems[0],
+            remedy="`homeostat up` goes on trying; homeostat status shows how it stands",
+        )
+    return left

@@ -21,8 +21,8 @@ class Daemon:
     """Ticks every `interval` seconds (real time) while it holds the lease.
 
     wall: the machine's real time (the platform's clock may be compressed). tell: is given every
-    report that decided something or had other problems than the one before, and what kept the
-    loop from turning.
+    report that decided something, saw that somebody else did, or had other problems than the one
+    before, and what kept the loop from turning.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Daemon:
         except Unavailable as error:
             self._say(error.line())
             return max(self.interval, 1.0)
-        if report.decided or (report.problems and report.problems != self._problems):
+        news = report.seq > report.since
+        if news or (report.problems and report.problems != self._problems):
             self.tell(report)
         self._problems = () if report.conflict else report.problems
         self._silence = ""

@@ -17,6 +17,7 @@ from homeostat.control.model import (
     RunFinished,
     RunStarted,
     StageDone,
+    VersionRegistered,
 )
 from homeostat.core.events import decode
 from homeostat.core.verdict import Verdict
@@ -104,6 +105,8 @@ def sentence(event: LoopEvent) -> str:
             return f"champion is version {event.version}{former}: {event.reason}"
         case CandidateDropped():
             return f"version {event.version} is not rolled out: {event.reason}"
+        case VersionRegistered():
+            return f"version {event.version} registered by {event.by}, from {event.file}"
         case _ if isinstance(event, rollout.RolloutEvent):
             return tell.sentence(event)
         case _:

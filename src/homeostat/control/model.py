@@ -103,6 +103,14 @@ class CandidateDropped(Event, frozen=True, tag="candidate.dropped"):
     by: str = "policy"
 
 
+class VersionRegistered(Event, frozen=True, tag="version.registered"):
+    """A person registered a model that was made elsewhere: it waits for `rollout start`."""
+
+    version: str
+    by: str
+    file: str
+
+
 ControlEvent = (
     RunStarted
     | StageDone
@@ -111,6 +119,7 @@ ControlEvent = (
     | RetrainingRefused
     | ChampionChanged
     | CandidateDropped
+    | VersionRegistered
 )
 LoopEvent = ControlEvent | rollout.RolloutEvent | monitoring.MonitorEvent
 
@@ -136,7 +145,8 @@ class State(msgspec.Struct, frozen=True):
 
     generation: seq of the last event that changed who answers requests.
     servables: where the files of the versions are that have had traffic, as far as it was told.
-    candidates: registered versions that wait for a rollout, oldest first.
+    candidates: versions of runs that wait for the loop to roll them out, oldest first.
+    registered: versions that a person registered and nobody has rolled out yet, oldest first.
     trained: when retrainings were started by the loop (not by hand), of the last seven days.
     fruitless: retrainings since the last promotion or hand-made run.
     drift_alerts: how often drift set in. window: what the monitors saw last. tally: what has
@@ -152,6 +162,7 @@ class State(msgspec.Struct, frozen=True):
     rollout: Rollout | None = None
     servables: dict[str, Servable] = {}
     candidates: tuple[str, ...] = ()
+    registered: tuple[str, ...] = ()
     runs: dict[str, Run] = {}
     trained: tuple[datetime, ...] = ()
     fruitless: int = 0
@@ -194,13 +205,20 @@ def evolve(state: State, event: LoopEvent, at: datetime, seq: int) -> State:
                 champion_reason=event.reason,
                 lives=(*state.lives, (at, event.version)),
                 servables=_known(state, event.servable),
-                candidates=tuple(c for c in state.candidates if c != event.version),
+                candidates=_without(state.candidates, event.version),
+                registered=_without(state.registered, event.version),
                 fruitless=0,
                 generation=seq,
             )
         case CandidateDropped():
-            kept = tuple(c for c in state.candidates if c != event.version)
-            return msgspec.structs.replace(state, candidates=kept)
+            return msgspec.structs.replace(
+                state,
+                candidates=_without(state.candidates, event.version),
+                registered=_without(state.registered, event.version),
+            )
+        case VersionRegistered():
+            waiting = (*_without(state.registered, event.version), event.version)
+            return msgspec.structs.replace(state, registered=waiting)
         case _ if isinstance(event, rollout.RolloutEvent):
             return _evolve_rollout(state, event, at, seq)
         case _:
@@ -257,8 +275,8 @@ def _evolve_training(
     tried = state.rollout.candidates if state.rollout else ()
     # a person may have rolled it out before its run could record that it is registered
     if run.version is not None and run.version not in (state.champion, *tried):
-        waiting = tuple(c for c in state.candidates if c != run.version)
-        state = replace(state, candidates=(*waiting, run.version))
+        waiting = (*_without(state.candidates, run.version), run.version)
+        state = replace(state, candidates=waiting)
     return state
 
 
@@ -276,7 +294,8 @@ def _evolve_rollout(state: State, event: rollout.RolloutEvent, at: datetime, seq
         state,
         rollout=after,
         servables=_known(state, *told),
-        candidates=tuple(c for c in state.candidates if c not in after.candidates),
+        candidates=_without(state.candidates, *after.candidates),
+        registered=_without(state.registered, *after.candidates),
         generation=seq if moved else state.generation,
         tally=tally,
     )
@@ -304,6 +323,10 @@ def _traffic(found: Rollout) -> tuple[object, ...]:
 def _known(state: State, *told: Servable | None) -> dict[str, Servable]:
     new = {s.version: s for s in told if s is not None}
     return {**state.servables, **new} if new else state.servables
+
+
+def _without(versions: tuple[str, ...], *gone: str) -> tuple[str, ...]:
+    return tuple(v for v in versions if v not in gone)
 
 
 def _keep(runs: dict[str, Run]) -> dict[str, Run]:

@@ -24,18 +24,20 @@ from homeostat.control.model import (
 from homeostat.control.platform import Platform
 from homeostat.control.record import settle
 from homeostat.control.stages import Progress, Work
-from homeostat.core.errors import BadInput, NotFound, Refused, Unavailable
+from homeostat.core.errors import BadInput, Damaged, NotFound, Refused, Unavailable
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Outcome, Verdict
 
 
 class PipelineResult(msgspec.Struct, frozen=True):
-    """verdict: of the last stage that ran. version: set once the run is registered."""
+    """verdict: of the last stage that ran. version: set once the run is registered, and next: the
+    command that goes on from there."""
 
     run: str
     verdict: Verdict
     stages: dict[Stage, Verdict]
     version: str | None = None
+    next: str | None = None
 
 
 def _find(platform: Platform, run: str) -> tuple[State, Run]:
@@ -49,11 +51,11 @@ def _find(platform: Platform, run: str) -> tuple[State, Run]:
 def begin(platform: Platform) -> str:
     """Record a run started by hand; -> its id."""
     now = platform.clock.now()
-    before = settle(
+    after = settle(
         platform,
         lambda state: [RunStarted(f"run-{state.seq + 1}", BY_HAND, "started by hand", now)],
     )
-    return f"run-{before.seq + 1}"
+    return f"run-{after.seq}"
 
 
 def stage(
@@ -67,7 +69,7 @@ def stage(
     then), and what the stage raises."""
     state, found = _find(platform, run)
     if name in found.stages:
-        return _result(found)
+        return _result(platform, found)
     if found.finished:
         raise Refused(
             f"{run} is finished ({found.outcome}): {found.sentence}", remedy="homeostat run"
@@ -93,7 +95,7 @@ def stage(
         version = outputs["version"]
         events.append(RunFinished(run, "registered", verdict.sentence, version))
     settle(platform, lambda now: _unless_done(now, name, events, run), state)
-    return _result(_find(platform, run)[1])
+    return _result(platform, _find(platform, run)[1])
 
 
 def says_no(name: Stage, verdict: Verdict) -> bool:
@@ -120,8 +122,8 @@ def run(
 ) -> PipelineResult:
     """Run the pipeline (of a run that exists, to continue it), from `first` to `last`.
 
-    Raises BadInput, Refused and Unavailable as the stages do, the last with how to go on; a
-    verdict that says no is in the result.
+    Raises BadInput, Refused, Unavailable and Damaged as the stages do, the last two with how to go
+    on; a verdict that says no is in the result.
     """
     run = run or begin(platform)
     stages = list(Stage)
@@ -129,12 +131,12 @@ def run(
     stop = stages.index(last) if last else len(stages) - 1
     if start > stop:
         raise BadInput(f"--from {first} comes after --to {last}")
-    result = _result(_find(platform, run)[1])
+    result = _result(platform, _find(platform, run)[1])
     for name in stages[start : stop + 1]:
         progress(f"{name}")
         try:
             result = stage(platform, name, run, progress)
-        except Unavailable as error:
+        except (Unavailable, Damaged) as error:
             raise _to_go_on(error, run) from error
         if name in result.stages:
             progress(f"{name}: {result.stages[name].sentence}")
@@ -143,16 +145,16 @@ def run(
     return result
 
 
-def _to_go_on(error: Unavailable, run: str) -> Unavailable:
+def _to_go_on(error: Unavailable | Damaged, run: str) -> Unavailable | Damaged:
     """What was done is kept, and the rest can still be done."""
     on = f"go on with `homeostat run --run {run}`"
     remedy = f"{error.remedy}; {on}" if error.remedy else on
-    return Unavailable(
+    return type(error)(
         error.what, path=error.path, expected=error.expected, found=error.found, remedy=remedy
     )
 
 
-def _result(run: Run) -> PipelineResult:
+def _result(platform: Platform, run: Run) -> PipelineResult:
     verdicts = {name: done.verdict for name, done in run.stages.items()}
     last = list(verdicts.values())[-1] if verdicts else None
     return PipelineResult(
@@ -160,4 +162,11 @@ def _result(run: Run) -> PipelineResult:
         last or Verdict("run", Outcome.INCONCLUSIVE, f"{run.run}: no stage has been done"),
         verdicts,
         run.version,
+        run.version and _following(platform),
     )
+
+
+def _following(platform: Platform) -> str:
+    """Whoever is serving takes the version up by itself."""
+    serving = platform.plane.observed(platform.stream).workers > 0
+    return "homeostat status" if serving else "homeostat up"

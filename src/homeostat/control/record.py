@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from homeostat.control.model import LoopEvent, State, load
+from homeostat.control.model import LoopEvent, State, evolve, load
 from homeostat.control.platform import Platform
 from homeostat.core.errors import Conflict, Unavailable
 
@@ -16,7 +16,7 @@ def settle(
     decide: Callable[[State], Sequence[LoopEvent]],
     state: State | None = None,
 ) -> State:
-    """Append what `decide` makes of the state as it is; -> the state it was decided on.
+    """Append what `decide` makes of the state as it is; -> the state as that leaves it.
 
     Whoever writes meanwhile only makes it decide again, on the newer state. state: one that was
     read before, from which on to read. Raises what `decide` raises, Unavailable after many
@@ -32,6 +32,8 @@ def settle(
             platform.events.append(platform.stream, events, after=state.seq, at=now)
         except Conflict:
             continue
+        for seq, event in enumerate(events, state.seq + 1):
+            state = evolve(state, event, now, seq)
         return state
     raise _contended(platform)
 

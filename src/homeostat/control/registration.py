@@ -13,7 +13,9 @@ import msgspec
 import polars as pl
 
 from homeostat.control.gating import ask_gates, champion_of
+from homeostat.control.model import LoopEvent, State, VersionRegistered
 from homeostat.control.platform import Platform
+from homeostat.control.record import settle
 from homeostat.control.scores import columns, scored
 from homeostat.core.errors import BadInput, Damaged, HomeostatError, Refused
 from homeostat.core.records import input_type
@@ -110,7 +112,16 @@ def register(platform: Platform, path: Path, test: str, given: Given, by: str) -
                 gates=verdict,
             )
         )
+    settle(platform, lambda state: _announced(state, version.version, by, path))
     return Registered(version, verdict)
+
+
+def _announced(state: State, version: str, by: str, path: Path) -> Sequence[LoopEvent]:
+    """That it waits for a rollout, unless that is known or it is being tried already."""
+    live = state.live_rollout.candidates if state.live_rollout else ()
+    if version in (state.champion, *live, *state.candidates, *state.registered):
+        return []
+    return [VersionRegistered(version, by, str(path))]
 
 
 def manifest_of(

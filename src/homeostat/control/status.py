@@ -8,7 +8,8 @@ import msgspec
 
 from homeostat.control import policy
 from homeostat.control.books import Books
-from homeostat.control.model import Run, State, load
+from homeostat.control.model import BY_HAND, Run, State, load
+from homeostat.control.readiness import way_back
 from homeostat.control.route import weights
 from homeostat.core.names import Stage
 from homeostat.core.verdict import Verdict
@@ -71,6 +72,9 @@ class RolloutView(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
+    """stage: the last that was done. goes_on: the command that continues it, where it was begun by
+    a person and has not ended; its process may be at work still, or may be gone."""
+
     run: str
     trigger: str
     reason: str
@@ -78,6 +82,7 @@ class RunView(msgspec.Struct, frozen=True):
     stage: str
     outcome: str
     sentence: str
+    goes_on: str | None = None
 
 
 class Retraining(msgspec.Struct, frozen=True):
@@ -109,7 +114,8 @@ class AlertView(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """Everything `homeostat status` shows. next: what a person may do now. estimate: what quality
-    may be, without labels: no measurement, and no verdict. silences: that hold now.
+    may be, without labels: no measurement, and no verdict. waiting: versions that the loop will
+    roll out; registered: those that wait for a person to do it. silences: that hold now.
     certificate: how far the champion's monitors can be trusted, where that was measured. moved:
     the features that have moved, the costliest first where they are found to cost something."""
 
@@ -129,10 +135,12 @@ class Status(msgspec.Struct, frozen=True):
     silences: tuple[Silenced, ...] = ()
     certificate: Calibrated | None = None
     moved: tuple[Moved, ...] = ()
+    registered: tuple[str, ...] = ()
 
 
-def status(books: Books) -> Status:
-    state = load(books.events.read(books.stream))
+def status(books: Books, state: State | None = None) -> Status:
+    """state: one that is known, such as a command left it; None reads how things stand now."""
+    state = state or load(books.events.read(books.stream))
     now = books.clock.now()
     monitor, serving = state.monitor, _serving(books, state)
     return Status(
@@ -163,6 +171,7 @@ def status(books: Books) -> Status:
         silences=tuple(s for s in monitor.silences.values() if s.until > now),
         certificate=monitor.certificate_of(state.champion),
         moved=tuple(m for m in monitor.moved if m.drifted) if drifted(monitor) else (),
+        registered=state.registered,
     )
 
 
@@ -228,7 +237,11 @@ def _frozen(rollout: Rollout, now: datetime) -> str | None:
 def _run(run: Run) -> RunView:
     stage = str(list(run.stages)[-1]) if run.stages else "not begun"
     outcome = run.outcome or "under way"
-    return RunView(run.run, run.trigger, run.reason, run.started, stage, outcome, run.sentence)
+    open_by_hand = run.trigger == BY_HAND and not run.finished
+    goes_on = f"homeostat run --run {run.run}" if open_by_hand else None
+    return RunView(
+        run.run, run.trigger, run.reason, run.started, stage, outcome, run.sentence, goes_on
+    )
 
 
 def _retraining(books: Books, state: State, now: datetime) -> Retraining:
@@ -255,7 +268,12 @@ def _retraining(books: Books, state: State, now: datetime) -> Retraining:
 def _next(state: State, serving: Serving) -> str:
     rollout = state.live_rollout
     if state.champion is None:
-        return "homeostat run" if not state.candidates else "homeostat up"
+        if state.candidates and not serving.workers:
+            return "homeostat up"
+        waiting = (*state.registered, *state.candidates)
+        return f"homeostat rollout start {waiting[-1]}" if waiting else "homeostat run"
+    if state.champion in serving.failures:
+        return way_back(state, serving.failures)
     if rollout is not None and rollout.phase is Phase.WAITING_APPROVAL:
         return "homeostat rollout approve   (or: homeostat rollout abort)"
     if rollout is not None and rollout.phase is Phase.PAUSED:
@@ -266,4 +284,8 @@ def _next(state: State, serving: Serving) -> str:
         return "homeostat rollout status"
     if not serving.workers:
         return "homeostat up"
+    if state.candidates:
+        return "homeostat rollout status"
+    if state.registered:
+        return f"homeostat rollout start {state.registered[-1]}"
     return "homeostat history"

@@ -40,11 +40,13 @@ from homeostat.rollout.model import Promoted
 
 
 class TickReport(msgspec.Struct, frozen=True):
-    """decided: what was written. conflict: somebody else wrote first, nothing was.
+    """seq: the last event. since: the last one that the tick before knew of; at the first, that
+    there was. decided: what was written. conflict: somebody else wrote first, nothing was.
     problems: effects that could not be brought about yet; the next tick tries again."""
 
     at: datetime
     seq: int
+    since: int
     decided: tuple[str, ...] = ()
     conflict: bool = False
     problems: tuple[str, ...] = ()
@@ -112,7 +114,9 @@ class Controller:
         monitors: False leaves out the monitors and the policy, and only settles what is decided.
         """
         platform, now = self.platform, self.platform.clock.now()
+        known = self._state.seq
         before = self.state()
+        since = known or before.seq
         draft = Draft(before, now)
         problems: list[str] = []
         steps: list[Callable[[Draft], None]] = [self._supervise, self._degraded, self._roll_out]
@@ -124,11 +128,11 @@ class Controller:
             try:
                 platform.events.append(platform.stream, draft.events, after=before.seq, at=now)
             except Conflict:
-                return TickReport(now, before.seq, conflict=True)
+                return TickReport(now, before.seq, since, conflict=True)
         state = self.state()
         self.reconcile(state, problems)
         decided = tuple(str(type(e).__struct_config__.tag) for e in draft.events)
-        return TickReport(now, state.seq, decided, problems=tuple(problems))
+        return TickReport(now, state.seq, since, decided, problems=tuple(problems))
 
     # -- decisions ---------------------------------------------------------------------------
 

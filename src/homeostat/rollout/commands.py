@@ -25,6 +25,8 @@ from homeostat.rollout.model import (
 )
 from homeostat.rollout.spec import RolloutSpec
 
+START = "begin one: homeostat rollout start VERSION"
+
 
 def start(
     current: Rollout | None,
@@ -44,17 +46,10 @@ def start(
     expected to decide in time.
 
     In a freeze it begins in the shadow, and takes its first step when the freeze is over. Raises
-    Refused while another one lives, BadInput for an unusable plan.
+    as `startable`.
     """
-    if current is not None and current.live:
-        raise Refused(
-            f"rollout {current.id} of version {current.candidate} is {current.phase.value}",
-            remedy="wait for it to end, or abort it",
-        )
     several = tuple(dict.fromkeys(candidates)) or (candidate,)
-    if champion in several:
-        raise Refused(f"version {champion} is the champion already")
-    _usable(plan, several)
+    startable(current, champion, several, plan)
     kept = several if len(several) > 1 else ()
     events: list[RolloutEvent] = [
         Started(id, several[0], champion, plan, by, kept, tuple(servables), preflight)
@@ -64,6 +59,26 @@ def start(
     if not waits and (now is None or frozen_until(plan.freeze, now) is None):
         events.append(Stepped(id, 0, float(first), "the first step"))
     return events
+
+
+def startable(
+    current: Rollout | None, champion: str, candidates: Sequence[str], plan: RolloutSpec
+) -> None:
+    """Raises Refused while another rollout lives or where the champion is to be tried, BadInput
+    for an unusable plan."""
+    if current is not None and current.live:
+        tried = ", ".join(current.candidates)
+        raise Refused(
+            f"{current.id} of version {tried} is under way ({_phase(current)})",
+            remedy="wait for it to end, or end it: homeostat rollout abort",
+        )
+    if champion in candidates:
+        raise Refused(f"version {champion} is the champion already")
+    _usable(plan, candidates)
+
+
+def _phase(rollout: Rollout) -> str:
+    return rollout.phase.value.replace("_", " ")
 
 
 def _usable(plan: RolloutSpec, candidates: Sequence[str]) -> None:
@@ -86,7 +101,9 @@ def pause(rollout: Rollout | None, *, by: str, reason: str = "") -> list[Rollout
     """Hold the traffic where it is. A guard that fails still rolls back."""
     found = _live(rollout, "pause")
     if found.phase is Phase.PAUSED:
-        raise Refused(f"rollout {found.id} is paused already")
+        raise Refused(
+            f"{found.id} is paused already", remedy="go on with: homeostat rollout resume"
+        )
     return [Paused(found.id, by, reason)]
 
 
@@ -94,7 +111,7 @@ def resume(rollout: Rollout | None, *, by: str) -> list[RolloutEvent]:
     """Go on from where it was paused; the step bakes anew."""
     found = _live(rollout, "resume")
     if found.phase is not Phase.PAUSED:
-        raise Refused(f"rollout {found.id} is not paused", found=found.phase.value)
+        raise Refused(f"{found.id} is not paused", found=f"phase {_phase(found)}")
     return [Resumed(found.id, by)]
 
 
@@ -103,7 +120,7 @@ def approve(rollout: Rollout | None, *, by: str) -> list[RolloutEvent]:
     found = _live(rollout, "approve")
     percent = WINNER if found.trials and found.step >= 0 else found.next_percent
     if found.phase is not Phase.WAITING_APPROVAL or percent is None:
-        raise Refused(f"rollout {found.id} is not waiting for an approval", found=found.phase.value)
+        raise Refused(f"{found.id} is not waiting for an approval", found=f"phase {_phase(found)}")
     return [Approved(found.id, float(percent), by)]
 
 
@@ -134,7 +151,7 @@ def promote(
     chosen = version or found.candidate
     if chosen not in found.candidates or (found.trials and version is None):
         raise Refused(
-            f"rollout {found.id} tries version {', '.join(found.candidates)}",
+            f"{found.id} tries version {', '.join(found.candidates)}",
             found=version and f"version {version}",
             remedy="name one of them: homeostat rollout promote VERSION",
         )
@@ -151,9 +168,9 @@ def abort(rollout: Rollout | None, *, by: str, reason: str = "") -> list[Rollout
 
 def _live(rollout: Rollout | None, verb: str) -> Rollout:
     if rollout is None:
-        raise Refused(f"there is no rollout to {verb}", remedy="start one: homeostat rollout start")
+        raise Refused(f"there was no rollout yet, there is nothing to {verb}", remedy=START)
     if not rollout.live:
         raise Refused(
-            f"rollout {rollout.id} is over ({rollout.phase.value}), there is nothing to {verb}"
+            f"{rollout.id} is over ({_phase(rollout)}), there is nothing to {verb}", remedy=START
         )
     return rollout

@@ -176,7 +176,8 @@ class Supervisor:
         before()
         config = msgspec.json.encode(self._spec, enc_hook=_text)
         write_atomically(self._layout.config, config)
-        env = {**os.environ, "HOMEOSTAT_CLOCK": self._clock or ""}
+        # gRPC's core tells of every listener that is closed as of an error
+        env = {"GRPC_VERBOSITY": "NONE", **os.environ, "HOMEOSTAT_CLOCK": self._clock or ""}
         self._children = [self._worker(k, env) for k in range(self._workers)]
         self._children += [_Child(name, argv, env) for name, argv in self._companions.items()]
         now = time.monotonic()

@@ -36,7 +36,8 @@ def score_servable(folder: Path, frame: pl.DataFrame) -> NDArray[np.float64]:
             path=str(path),
             expected=manifest.digest,
             found=file_digest(path) if path.exists() else "no file",
-            remedy="register the model again from its run",
+            remedy="put the file back, or return to another version: homeostat rollout abort --to "
+            "VERSION",
         )
     if manifest.format != "onnx":
         raise Refused(

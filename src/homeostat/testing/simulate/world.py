@@ -312,8 +312,8 @@ class Process:
             world.tell(f"controller {self.number} killed at {self.faults.calls[-1]}")
             self._start()
         world.look()
-        for told in self.told:
-            world.tell(f"controller {self.number}: {_brief(told)}")
+        for brief in filter(None, map(_brief, self.told)):
+            world.tell(f"controller {self.number}: {brief}")
         report = self.controller.report
         if report is not None and not (report.conflict or report.problems or disturbed):
             world.settled = True
