@@ -41,7 +41,12 @@ def ranked(report: DriftReport, most: int = 15) -> str | None:
         y=alt.Y("column:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
     )
     bars = base.mark_bar(height={"band": 0.7}).encode(
-        x=alt.X("effect:Q", title="distance (0 to 1)", scale=alt.Scale(domainMin=0)),
+        x=alt.X(
+            "effect:Q",
+            title="distance (0 to 1)",
+            scale=alt.Scale(domainMin=0),
+            axis=alt.Axis(tickCount=6, labelOverlap=True),
+        ),
         color=alt.Color(
             "moved:N",
             scale=alt.Scale(domain=["moved", "not shown"], range=[AFTER, QUIET]),

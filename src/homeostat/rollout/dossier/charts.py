@@ -110,6 +110,8 @@ def _time(began: datetime, ended: datetime) -> Any:
 
     length = ended - began
     form = "%H:%M" if length < timedelta(days=1) else "%b %d, %H:%M"
+    if length < timedelta(minutes=5):
+        form = "%H:%M:%S"
     if length > timedelta(days=6):
         form = "%b %d"
     scale = alt.Scale(domain=[began.isoformat(), ended.isoformat()], type="utc")
