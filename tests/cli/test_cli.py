@@ -54,6 +54,12 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert modules & {*SLOW, "numpy", "sqlalchemy", "jsonschema", "yaml", "rich"} == set()
 
 
+@pytest.mark.parametrize("group", [[], ["rollout"], ["monitors"], ["labels"], ["export"]])
+def test_help_says_what_each_command_does_without_being_cut_off(group: list[str]) -> None:
+    text, _ = imported(*group, "--help")
+    assert "..." not in text.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize(
     "words", [["status"], ["history"], ["rollout", "status"], ["monitors", "silences"]]
 )

@@ -128,7 +128,9 @@ def test_drift_prints_json_and_markdown(
         (["--tests", "kstest"], "--tests names no such test"),
         (["--by", "nowhere"], "no column 'nowhere'"),
         (["--prediction", "moved", "--label", "nowhere"], "no column 'nowhere'"),
-        (["--alpha", "2"], "alpha is a probability"),
+        (["--alpha", "2"], "alpha is a probability; expected 0 < alpha < 1, found 2.0"),
+        (["--by", "moved"], "the rows of 'moved' cannot be compared value by value"),
+        (["--label", "moved"], "add --prediction COLUMN"),
         (["--format", "xml"], "xml"),
     ],
 )

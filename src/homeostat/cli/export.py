@@ -43,7 +43,7 @@ def prometheus(
     ] = "15s",
     json: JsonFlag = False,
 ) -> None:
-    """Prometheus: a configuration that scrapes, recorded series, alerts; one for Alertmanager."""
+    """For Prometheus and Alertmanager. A configuration that scrapes, recorded series, alerts."""
     from homeostat import app
     from homeostat.core.duration import Duration
 
@@ -74,7 +74,7 @@ def grafana(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Grafana: dashboards, and the files by which it finds them and Prometheus when it starts."""
+    """Dashboards for Grafana. And the files by which it finds them and Prometheus."""
     from homeostat import app
 
     if not prometheus.startswith(("http://", "https://")):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from homeostat.monitoring.calibration.certificate import Calibrated
 
 group = typer.Typer(
-    help="Monitors: how far they can be trusted, and when they may keep quiet.",
+    help="How far monitors can be trusted; silences.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -47,7 +47,7 @@ def calibrate(
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure false alarms and delays on your own quiet history, and keep the certificate."""
+    """Measure false alarms and delays. On your own quiet history; the certificate is kept."""
     from homeostat.control.calibrate import calibrate as measure
     from homeostat.core.errors import BadInput
 

@@ -72,7 +72,7 @@ def up(
     ] = 1.0,
     json: JsonFlag = False,
 ) -> None:
-    """Serve, watch, retrain and roll out: everything, on this machine, until Ctrl-C."""
+    """Serve, watch, retrain and roll out. Everything, on this machine, until Ctrl-C."""
     from homeostat import app
 
     platform = settings(context).platform()
@@ -203,7 +203,7 @@ def controller(
 
 
 def status(context: typer.Context, json: JsonFlag = False) -> None:
-    """Who serves, what is under way, what is wrong, what happens next."""
+    """Who serves, what is under way or wrong, what is next."""
     from homeostat.cli import render
     from homeostat.control.status import status as look
 
@@ -258,7 +258,7 @@ def demo(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Watch the loop close: the world changes, a model fails, the system repairs it."""
+    """Watch the loop close. The world changes, a model fails, the system repairs it."""
     from homeostat.cli.demo import play
 
     code = play(act, folder, seed=seed, picture=picture, as_json=json)

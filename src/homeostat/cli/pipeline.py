@@ -30,7 +30,7 @@ def run(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Run the pipeline: ingest, transform, validate, train, evaluate, register."""
+    """Run the pipeline. Its stages: ingest, transform, validate, train, evaluate, register."""
     from homeostat.control import pipeline
     from homeostat.core.errors import BadInput
 

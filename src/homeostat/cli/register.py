@@ -40,12 +40,18 @@ def register(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", min=0, max=1, help="Alert from (default: training.threshold)."),
+        typer.Option(
+            "--threshold",
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="Alert from (default: training.threshold).",
+        ),
     ] = None,
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
-    """Check a model file, hold it against the gates, and make it a version."""
+    """Make a version of a model file. It is checked, and held against the gates first."""
     from homeostat.cli import render
     from homeostat.control import registration
 

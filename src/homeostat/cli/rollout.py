@@ -38,7 +38,7 @@ def start(
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
-    """Try a version against the champion (the first one becomes the champion)."""
+    """Try a version against the champion. The first one becomes the champion."""
     from homeostat.control.commands import rollout_start
 
     platform = settings(context).platform()
@@ -97,7 +97,7 @@ def abort(
     by: By = None,
     json: JsonFlag = False,
 ) -> None:
-    """Give all traffic back to the champion, or to an earlier one, at once."""
+    """Give all traffic back at once. To the champion, or with --to to an earlier one."""
     _act(context, "abort", by, why, json, to=to)
 
 
@@ -116,7 +116,7 @@ def explain(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Why a rollout ended, holds or was refused: the evidence, and what would have changed it."""
+    """Why a rollout ended, holds or was refused. The evidence, and what would have changed it."""
     from homeostat.cli.files import write_text
     from homeostat.control.dossier import explain as look
     from homeostat.rollout.dossier.render import FORMATS, render

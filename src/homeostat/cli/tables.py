@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeostat.cli.output import JsonFlag, document, say, settings
+from homeostat.core.errors import BadInput
 
 if TYPE_CHECKING:
     from homeostat.monitoring.spec import Drift
@@ -78,6 +79,8 @@ def drift(
     from homeostat.monitoring.report.page import html
     from homeostat.monitoring.report.report import drift, markdown
 
+    if label is not None and prediction is None:
+        raise BadInput("--label says nothing alone", remedy="add --prediction COLUMN")
     for path in (baseline, current):
         there(path)
     with opened(baseline) as before, opened(current) as now:
@@ -109,7 +112,6 @@ def _words(text: str | None) -> list[str]:
 
 
 def _spec(tests: str | None, min_effect: float) -> Drift:
-    from homeostat.core.errors import BadInput
     from homeostat.monitoring.drift.column import NAMES
     from homeostat.monitoring.spec import Drift
 

@@ -70,6 +70,12 @@ class DriftReport(msgspec.Struct, frozen=True):
         return tuple(sorted(self.columns, key=lambda c: c.rank))
 
 
+def check_alpha(alpha: float) -> None:
+    """Raises BadInput."""
+    if not 0 < alpha < 1:
+        raise BadInput("alpha is a probability", expected="0 < alpha < 1", found=repr(alpha))
+
+
 def compare(
     reference: pl.DataFrame | Source | Baseline,
     current: pl.DataFrame | Source,
@@ -85,8 +91,7 @@ def compare(
     compare; all of the reference if unset. Rows are taken to be independent. Raises BadInput when
     alpha is not within 0 and 1, or a column asked for is not in the reference.
     """
-    if not 0 < alpha < 1:
-        raise BadInput("alpha is a probability", expected="0 < alpha < 1", found=repr(alpha))
+    check_alpha(alpha)
     now = Frame(current) if isinstance(current, pl.DataFrame) else current
     if isinstance(reference, Baseline):
         _check_columns(columns, [c.view.column for c in reference.columns])

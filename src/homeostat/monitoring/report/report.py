@@ -18,7 +18,7 @@ import polars as pl
 from homeostat.core.errors import BadInput
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.drift.attribution import Attribution, attribute
-from homeostat.monitoring.drift.compare import DriftReport, SliceDrift, compare
+from homeostat.monitoring.drift.compare import DriftReport, SliceDrift, check_alpha, compare
 from homeostat.monitoring.drift.joint import ROWS, JointDrift, joint_drift
 from homeostat.monitoring.drift.source import DRAWN, Source, Where, opened, sample
 from homeostat.monitoring.spec import Drift
@@ -48,7 +48,9 @@ def drift(
     `spec.min_effect`. columns: which to compare; all of the baseline if unset. joint: also look at
     the columns together. by: columns whose values' rows are compared by themselves too.
     prediction, label: with both, what the movement cost is estimated. Raises BadInput for what is
-    no table, an empty one, or a column that is not there; NotFound."""
+    no table, an empty one, a column that is not there or has no values with enough rows to be
+    compared by themselves, or an alpha that is no probability; NotFound."""
+    check_alpha(alpha)
     declared = spec or Drift()
     with opened(baseline) as before, opened(current) as now:
         for name in (*by, *(n for n in (prediction, label) if n)):
@@ -97,6 +99,13 @@ def _slices(name: str, before: Source, now: Source) -> Iterator[tuple[str, Sourc
     """The rows with each frequent value of a column, on both sides."""
     sides = [pl.concat([p.cast(pl.String) for p in s.pieces(name)]) for s in (before, now)]
     counts = sides[0].drop_nulls().value_counts(name="n").filter(pl.col("n") >= MIN_SLICE)
+    if counts.is_empty():
+        raise BadInput(
+            f"the rows of {name!r} cannot be compared value by value",
+            expected=f"a value with {MIN_SLICE} rows of the baseline or more",
+            found=f"{sides[0].n_unique():,} values in {before.rows:,} rows",
+            remedy="name a column with few values, or compare more rows",
+        )
     for value in counts.sort("n", name, descending=[True, False])[name].head(MOST_SLICES):
         masks = [np.asarray((side == value).fill_null(value=False)) for side in sides]
         yield f"{name} = {value}", Where(before, masks[0]), Where(now, masks[1])
