@@ -16,8 +16,9 @@ class Tls(msgspec.Struct, frozen=True):
     certificate: Path
     key: Path
 
-    def context(self) -> ssl.SSLContext:
-        """For a server; TLS 1.2 or newer. Raises BadInput that says which file is wrong."""
+    def context(self, protocol: str = "http/1.1") -> ssl.SSLContext:
+        """For a server of a protocol as ALPN calls it; TLS 1.2 or newer. Raises BadInput that says
+        which file is wrong."""
         for path in (self.certificate, self.key):
             try:
                 path.read_bytes()
@@ -25,7 +26,7 @@ class Tls(msgspec.Struct, frozen=True):
                 raise BadInput("cannot be read", path=str(path), found=error.strerror) from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([protocol])
         try:
             context.load_cert_chain(self.certificate, self.key, password=_no_password)
         except ssl.SSLError as error:

@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ from homeostat.serving.status import Slot, WorkerStatus, living
 from homeostat.serving.tracing import traces
 
 if TYPE_CHECKING:
-    from homeostat.serving.grpc_front import GrpcFront
+    from homeostat.serving import http2
 
 POLL = 0.05
 """Seconds between looks at the route files."""
@@ -101,7 +102,7 @@ class Worker:
         )
         limits = Limits(body=spec.max_body, bodies=spec.max_bodies)
         self._server = Server(api.find, api.refused, limits, self._counters.ended)
-        self._grpc: GrpcFront | None = None
+        self._grpc: http2.Server | None = None
 
     def _now_us(self) -> int:
         return self._clock.now_ns() // 1000
@@ -120,19 +121,12 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self._first_routes()
+        accepting = []
         if grpc is not None:
-            # what costs memory and time is imported by those only who want it
-            from homeostat.serving.grpc_front import GrpcFront
-
-            self._grpc = GrpcFront(self._intake, self._counters, self._server.bodies)
-            await self._grpc.start(*grpc, tls)
-        accepting = await loop.create_server(
-            lambda: Connection(self._server),
-            sock=listener,
-            backlog=1024,
-            ssl=tls.context() if tls is not None else None,
-            ssl_handshake_timeout=HANDSHAKE if tls is not None else None,
-        )
+            called = listen(*grpc)
+            accepting.append((called, await self._accept(self._calls(), called, tls, "h2")))
+        requests = await self._accept(lambda: Connection(self._server), listener, tls)
+        accepting.append((listener, requests))
         self._accepting = True
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not look at it between requests
@@ -145,9 +139,37 @@ class Worker:
             if parent is not None and os.getppid() != parent:
                 _logger.warning("the supervisor is gone: stopping")
                 break
-        await emptied(listener)
-        accepting.close()
+        for opened, server in accepting:
+            await emptied(opened)
+            server.close()
         await self._drain()
+
+    async def _accept(
+        self,
+        connection: Callable[[], asyncio.Protocol],
+        listener: socket.socket,
+        tls: Tls | None,
+        protocol: str = "http/1.1",
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            connection,
+            sock=listener,
+            backlog=1024,
+            ssl=tls.context(protocol) if tls is not None else None,
+            ssl_handshake_timeout=HANDSHAKE if tls is not None else None,
+        )
+
+    def _calls(self) -> Callable[[], asyncio.Protocol]:
+        """What makes a connection for gRPC."""
+        # what costs memory and time is imported by those only who want it
+        from homeostat.serving import http2
+        from homeostat.serving.grpc_front import MESSAGE, GrpcFront
+
+        spec = self._intake.spec
+        limits = Limits(body=spec.max_body + MESSAGE, bodies=spec.max_bodies)
+        front = GrpcFront(self._intake, self._counters)
+        self._grpc = made = http2.Server(front, limits, self._server.bodies)
+        return lambda: http2.Connection(made)
 
     async def _first_routes(self) -> None:
         """Be ready before the port is open, within reason."""
@@ -165,19 +187,23 @@ class Worker:
         if now - self._second >= 1.0:
             self._second = now
             self._server.tick(now)
+            if self._grpc is not None:
+                self._grpc.tick(now)
 
     async def _drain(self) -> None:
         """Part with the clients, as long as DRAIN lets them; finish what is computed however long
         it takes (who cannot wait kills us, and then it is counted as lost)."""
-        loop, deadline = asyncio.get_running_loop(), time.monotonic() + DRAIN
-        calls = loop.create_task(self._grpc.drain(DRAIN)) if self._grpc is not None else None
+        deadline = time.monotonic() + DRAIN
         while True:
             now = time.monotonic()
             for _ in range(2):  # what had come by now has been read when we go on
                 await asyncio.sleep(0)
             self._server.drain(now)
+            clients = bool(self._server.connections)
+            if self._grpc is not None:
+                self._grpc.drain(now)
+                clients = clients or bool(self._grpc.connections)
             self._tick(now)  # somebody may wait for a model to be loaded
-            clients = self._server.connections or (calls is not None and not calls.done())
             if now >= deadline:
                 clients = False
                 self._engine.shadows.skip()
