@@ -175,8 +175,33 @@ def test_tritons_grpc_client(both: Any) -> None:
         said = answer.get_response()
         assert (said.id, said.model_name, said.model_version) == ("g-1", "m", "1")
 
+        for compressed in ("gzip", "deflate"):
+            answer = client.infer("m", [given], compression_algorithm=compressed, client_timeout=30)
+            assert np.allclose(answer.as_numpy("score"), EXPECTED)
+
         b, a = tensor("b", ROWS[:, 1].copy(), "FP32"), tensor("a", ROWS[:, :1].copy(), "FP32")
         assert np.allclose(client.infer("m", [b, a]).as_numpy("score"), EXPECTED)
+
+        import asyncio
+        import tritonclient.grpc.aio as aio
+
+        async def at_once():
+            options = triton.KeepAliveOptions(keepalive_time_ms=50, keepalive_timeout_ms=30_000,
+                                              keepalive_permit_without_calls=True)
+            async with aio.InferenceServerClient(grpc_url, keepalive_options=options) as client:
+                assert await client.is_server_ready() and await client.is_model_ready("m")
+                asked = [client.infer("m", [given], request_id=f"a-{k}") for k in range(200)]
+                for k, answer in enumerate(await asyncio.gather(*asked)):
+                    assert np.allclose(answer.as_numpy("score"), EXPECTED)
+                    assert answer.get_response().id == f"a-{k}"
+        asyncio.run(at_once())
+
+        import queue
+        heard = queue.Queue()
+        client.start_stream(lambda result, error: heard.put((result, error)))
+        result, error = heard.get(timeout=30)
+        assert result is None and "no such method" in str(error), (result, error)
+        client.stop_stream()
 
         inputs, sent = [], {}
         for datatype, values in echo_values().items():

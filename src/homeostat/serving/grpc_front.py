@@ -229,7 +229,7 @@ class GrpcFront:
         asked, said = oip.message(f"{name}Request"), oip.message(f"{name}Response")
 
         def call(stream: Stream, data: bytes) -> None:
-            coroutine = self._waited(stream, answer(asked.FromString(data)), said)
+            coroutine = self._waited(stream, answer, asked.FromString(data), said)
             task = asyncio.get_running_loop().create_task(coroutine)
             self._tasks.add(task)  # the loop itself holds tasks weakly
             task.add_done_callback(lambda done: self._waited_for(stream, done))
@@ -237,13 +237,15 @@ class GrpcFront:
 
         return call
 
-    async def _waited(self, stream: Stream, answer: Awaitable[Fields], said: Any) -> None:
+    async def _waited(
+        self, stream: Stream, answer: Callable[[Any], Awaitable[Fields]], asked: Any, said: Any
+    ) -> None:
         until = self.deadline(stream)
         loop = asyncio.get_running_loop()
         when = None if until is None else loop.time() + until - perf_counter()
         try:
             async with asyncio.timeout_at(when):
-                fields = await answer
+                fields = await answer(asked)
         except TimeoutError:
             self._counters.add("expired")
             self._turn_away(stream, 504, LATE)

@@ -18,7 +18,8 @@ from homeostat.serving.streams import Application, Stream
 STREAMS = 256
 """Requests of one connection at a time; the others wait at the client."""
 ROOM = 1 << 20
-"""Bytes that may come on a stream before we say that more may."""
+"""Bytes that may come on a stream before we say that more may. What has come is taken at once, so
+that there is always room for some: how much is kept is limited by that of bodies."""
 ROOM_FOR_ALL = 1 << 24
 """The same for a connection."""
 BLOCK = 64 * 1024
@@ -277,8 +278,6 @@ class Connection(asyncio.Protocol):
     def _data(self, flags: int, id: int, payload: bytes) -> None:
         size = len(payload)
         self._taken += size
-        if self._taken > ROOM_FOR_ALL:
-            raise Broken(Code.FLOW_CONTROL_ERROR, "more bytes than there was room for")
         if self._taken >= ROOM_FOR_ALL // 2:
             self._write(frames.grow(0, self._taken))
             self._taken = 0
@@ -303,9 +302,6 @@ class Connection(asyncio.Protocol):
     def _take(self, stream: Stream, payload: bytes, size: int) -> None:
         """More of a request's body, in a frame of `size` bytes."""
         stream.taken += size
-        if stream.taken > ROOM:
-            self._reset(stream, Code.FLOW_CONTROL_ERROR)
-            return
         stream.take(payload)
         length = len(stream.body)
         server = self.server
