@@ -244,6 +244,7 @@ def test_a_client_that_gives_no_room_does_not_fill_the_memory_and_others_are_ser
         raw.socket.sendall(frames.settings({frames.INITIAL_WINDOW: 0}))
         for id in range(1, 25, 2):
             raw.socket.sendall(call(id, body))
+            wait_for(lambda: under_way(served) == 0 and sums(served)["requests"] > 0, "an answer")
         refused = raw.told(23)
         assert refused.code == b"14"
         assert b"take the answers" in (refused.message or b"")

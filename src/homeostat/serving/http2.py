@@ -25,7 +25,8 @@ ROOM_FOR_ALL = 1 << 24
 BLOCK = 64 * 1024
 """Bytes of a header block and of the frames that it comes in."""
 OWED = 1 << 24
-"""Bytes of answers that a client may leave untaken before new requests of it are refused."""
+"""Bytes of answers that a client may leave untaken before new requests of it are refused. Those
+of all clients count as bodies do: an answer for which there is no room is given up."""
 CALM = 1000.0
 """Requests taken back, and settings changed, per second, beyond which a client is parted with."""
 HEARD = 5.0
@@ -443,6 +444,9 @@ class Connection(asyncio.Protocol):
             self._finish(stream)
             return
         self._write(begin)
+        if not self.server.bodies.take(size):
+            self._reset(stream, Code.ENHANCE_YOUR_CALM)
+            return
         stream.rest, stream.trailers, stream.moved = memoryview(body), trailers, monotonic()
         self._owed += size
         self._blocked[id] = stream
@@ -462,7 +466,7 @@ class Connection(asyncio.Protocol):
                 part, stream.rest = stream.rest[:size], stream.rest[size:]
                 stream.credit -= size
                 self._window -= size
-                self._owed -= size
+                self._pay(size)
                 stream.moved = monotonic()
                 self._write(frames.frame(frames.DATA, 0, stream.id, bytes(part)))
                 if not stream.rest:
@@ -472,6 +476,11 @@ class Connection(asyncio.Protocol):
                     self._finish(stream)
                 if self._full:
                     return
+
+    def _pay(self, size: int) -> None:
+        """So much of an answer is not kept any more."""
+        self._owed -= size
+        self.server.bodies.give(size)
 
     def _finish(self, stream: Stream) -> None:
         """It has been answered; what may still come of the request is not waited for."""
@@ -501,8 +510,10 @@ class Connection(asyncio.Protocol):
         stream.closed = True
         self._remember(id, cut=False)
         if self._blocked.pop(id, None) is not None:
-            self._owed -= len(stream.rest)
+            self._pay(len(stream.rest))
             stream.rest = memoryview(b"")
+        elif stream.answered:
+            pass  # there was no room to keep the answer
         elif not stream.handled:
             stream.let_go()
             self.server.application.gone(stream)
