@@ -110,4 +110,4 @@ def test_requests_pass_large_and_slow_ones_of_another_model_by(served: Plane, ro
             passed += 1
     assert set(statuses) == {200}
     # one at a time would be at most one for each of the ten
-    assert passed > 30
+    assert passed > 20
