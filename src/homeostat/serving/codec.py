@@ -16,7 +16,7 @@ import msgspec
 
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import Datatype
-from homeostat.serving.pieces import HERE, UNREADABLE, Cut
+from homeostat.serving.pieces import HERE, UNREADABLE, Cut, Numbers
 from homeostat.serving.rows import (
     MAX_ID,
     ByName,
@@ -71,12 +71,15 @@ _v1_any = msgspec.json.Decoder(_V1Any).decode
 def read_v1(body: bytes, max_rows: int, cut: Cut | None = None) -> Positional | Named | ByName:
     """`{"instances": [[...], ...]}` or `{"instances": [{"feature": value}, ...]}`, and an
     optional `id`. cut: the same body without its numbers, and these."""
-    if cut is not None and len(cut.shape) == 2:
+    if cut is not None and len(cut.lists) == 1 and len(cut.lists[0].shape) == 2:
         rest = _rest(_v1_any, cut)
         if rest is not None and rest.instances == [HERE]:
+            values, (n, width), names = cut.lists[0]
             check_id(rest.id)
-            check_rows(cut.shape[0], max_rows, "instances")
-            return Positional(rest.id, cut.shape[0], cut.values, cut.shape[1])
+            check_rows(n, max_rows, "instances")
+            if names:
+                return Named(rest.id, n, values, names)
+            return Positional(rest.id, n, values, width)
     if body.find(b"{", 1, 64) > 0 and (named := _v1_named(body, max_rows)) is not None:
         return named
     try:
@@ -270,13 +273,12 @@ def read_v2(
 ) -> tuple[Positional | Named | Tensors, Outputs | None]:
     """-> the rows (one tensor [n, d], or one tensor per input), and what is wanted back.
     cut: the same body without its numbers, and these."""
-    if cut is not None and (rest := _rest(_any, cut)) is not None and len(rest.inputs) == 1:
-        tensor = rest.inputs[0]
-        plain = tensor.data == [HERE] and tensor.datatype in ("FP32", "FP64")
-        if plain and (len(cut.shape) == 1 or list(cut.shape) == tensor.shape):
-            rows = _fast(rest, [cut.values], max_rows)
-            if rows is not None:
-                return rows, _outputs(rest)
+    rest = None if cut is None else _rest(_any, cut)
+    if cut is not None and rest is not None and len(rest.inputs) == len(cut.lists):
+        plain = all(map(_is_cut, rest.inputs, cut.lists))
+        rows = _fast(rest, [one.values for one in cut.lists], max_rows) if plain else None
+        if rows is not None:
+            return rows, _outputs(rest)
     try:
         flat = _flat(body)
     except UNREADABLE:
@@ -293,6 +295,12 @@ def read_v2(
     if flat.outputs is None and not flat.parameters:
         return rows, None
     return rows, _outputs(flat)
+
+
+def _is_cut(tensor: _AnyTensor, numbers: Numbers) -> bool:
+    """Whether these are a tensor's data, and as its shape says."""
+    fits = len(numbers.shape) == 1 or list(numbers.shape) == tensor.shape
+    return tensor.data == [HERE] and tensor.datatype in ("FP32", "FP64") and fits
 
 
 def _read_nested(body: bytes, max_rows: int) -> tuple[Positional | Named | Tensors, Outputs | None]:

@@ -284,14 +284,16 @@ def _values(flat: list[Any], datatype: Datatype, path: str) -> Array:
         accepted: tuple[type, ...] = (str,)
     else:
         accepted = _JSON_TYPES.get(dtype.kind, (int, float))
-    for i, value in enumerate(flat):
+    kinds = set(map(type, flat))
+    for i, value in enumerate(flat if not kinds.issubset(accepted) else ()):
         if type(value) not in accepted and not _whole(value, accepted):
             raise BadInput(
                 f"not a value of type {datatype}", path=f"{path}.data[{i}]", found=kind(value)
             )
-    if dtype.kind in "iu":
+    if dtype.kind in "iu" and flat:
         limits = np.iinfo(dtype)
-        for i, value in enumerate(flat):
+        fits = limits.min <= min(flat) and max(flat) <= limits.max
+        for i, value in enumerate(flat if not fits else ()):
             if not limits.min <= value <= limits.max:
                 raise BadInput(
                     f"out of range for {datatype}",
@@ -299,7 +301,8 @@ def _values(flat: list[Any], datatype: Datatype, path: str) -> Array:
                     expected=f"{limits.min} to {limits.max}",
                     found=kind(value),
                 )
-        flat = [int(value) for value in flat]
+        if float in kinds:
+            flat = [int(value) for value in flat]
     try:
         with np.errstate(over="ignore"):
             return np.array(flat, dtype=dtype)
