@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from homeostat.core.errors import Damaged, HomeostatError, Refused
+from homeostat.core.errors import BadInput, Damaged, HomeostatError, Refused
 from homeostat.core.route import Route, Servable
 from homeostat.core.servable import Field, Format, Manifest, file_digest
 from homeostat.serving.runtime import SCORE, LoadedModel, load
+from homeostat.testing.models import tiny_servable
 
 from .conftest import Plane, wait_for
 
@@ -169,6 +171,22 @@ def test_a_folder_in_which_one_file_was_touched_is_refused(tmp_path: Path) -> No
     with pytest.raises(Damaged, match="not the one that was registered"):
         load(made, ("pyfunc",))
     shutil.rmtree(tmp_path / "model")
+
+
+def test_weights_in_a_file_that_no_digest_covers_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    made = tiny_servable(tmp_path, hidden=(300,), weights=[0.01] * 300)
+    whole = onnx.load(tmp_path / "model.onnx")
+    onnx.save(whole, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    parts = msgspec.structs.replace(made, digest=file_digest(tmp_path / "model.onnx"))
+    with pytest.raises(BadInput, match="keeps its weights in another file.*save it whole"):
+        load(parts)
+    onnx.save(onnx.load(tmp_path / "model.onnx"), tmp_path / "model.onnx")
+    assert load(msgspec.structs.replace(made, digest=file_digest(tmp_path / "model.onnx")))
 
 
 @pytest.mark.slow

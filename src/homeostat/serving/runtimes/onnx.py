@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,7 +29,7 @@ class OnnxModel:
     """A session. A plain model has one input (n, d); others have one input per column."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Raises Damaged."""
+        """Raises BadInput, Damaged."""
         self._session = _session(path)
         self._one = manifest.plain
         self._feed = self._session.get_inputs()[0].name
@@ -132,7 +133,19 @@ def _session(path: Path) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # weights in a file beside it would be read from wherever we were started, and nobody has
+    # compared them with a digest: look for them where there are no files
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", os.devnull
+    )
     try:
         return ort.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common error type
+        if "External data" in str(error):
+            raise BadInput(
+                "the model keeps its weights in another file",
+                path=str(path),
+                expected="all of it in the file that is registered",
+                remedy="save it whole: onnx.save(onnx.load(OLD), NEW)",
+            ) from error
         raise Damaged("not a model that can be loaded", path=str(path), found=str(error)) from error
