@@ -131,6 +131,26 @@ def test_a_skops_file_with_types_of_other_packages_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_skops_file_takes_functions_that_score_and_none_that_run_what_a_request_brings(
+    tmp_path: Path,
+) -> None:
+    from numpy.testing import runstring
+    from sklearn.feature_selection import SelectKBest, f_classif
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from skops import io
+
+    def kept(first: Any) -> Servable:
+        io.dump(make_pipeline(first, fitted()), tmp_path / "model.skops")
+        return servable(tmp_path, "model.skops", "skops")
+
+    assert load(kept(SelectKBest(f_classif, k=3).fit(X, Y)), ("skops",)).score(X).shape == (500,)
+    for runs in (eval, exec, runstring):  # they read an array as the text of a program
+        with pytest.raises(Refused, match="types that are not trusted"):
+            load(kept(FunctionTransformer(runs)), ("skops",))
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's views on type hints
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_pyfunc_model_answers_with_further_outputs_from_text(tmp_path: Path) -> None:

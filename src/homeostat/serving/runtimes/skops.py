@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from homeostat.core.servable import Field, Manifest
 from homeostat.serving.declared import Declared
 from homeostat.serving.runtime import SCORE, Columns, Matrix
 
-TRUSTED = ("numpy.", "scipy.", "sklearn.", "lightgbm.", "xgboost.", "collections.", "builtins.")
-"""Types of these packages are taken; others, of the user's own modules, are refused."""
+CLASSES = ("numpy.", "scipy.", "sklearn.", "lightgbm.", "xgboost.", "collections.OrderedDict")
+FUNCTIONS = ("scipy.", "sklearn.")
+"""Classes, and functions, of these packages are taken. Others are refused: those of the user's own
+modules, and functions that make code of what they are given (`eval`, NumPy's `runstring`), which a
+pipeline would call with the rows of a request."""
 
 
 class SkopsModel:
@@ -72,12 +76,12 @@ def read(path: Path) -> Any:
         ) from error
     try:
         unknown = list(io.get_untrusted_types(file=path))
-        foreign = [name for name in unknown if not name.startswith(TRUSTED)]
+        foreign = [name for name in unknown if not _trusted(name)]
         if foreign:
             raise Refused(
                 "the model holds types that are not trusted",
                 path=str(path),
-                expected="types of NumPy, SciPy, scikit-learn, LightGBM and XGBoost",
+                expected="classes of NumPy, SciPy, scikit-learn, LightGBM and XGBoost",
                 found=", ".join(foreign[:5]),
             )
         return io.load(path, trusted=unknown)
@@ -85,3 +89,14 @@ def read(path: Path) -> Any:
         raise
     except Exception as error:  # zip, JSON and whatever the types' own loaders raise
         raise Damaged("not a model that can be loaded", path=str(path), found=str(error)) from error
+
+
+def _trusted(name: str) -> bool:
+    if not name.startswith(CLASSES):
+        return False
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError):
+        return False
+    return isinstance(found, type) or name.startswith(FUNCTIONS)
