@@ -253,6 +253,26 @@ def test_what_comes_in_small_parts_is_the_evidence_that_it_is_at_once(
         np.testing.assert_array_equal(mine, its)
 
 
+@pytest.mark.parametrize("late", [2, 4])
+def test_an_earlier_answer_that_comes_late_gives_a_request_to_the_version_that_gave_it(
+    late: int,
+) -> None:
+    first, second = record("a", late, 0, 0.1), record("a", 4, 1, 0.9)
+    facts = pl.DataFrame([("a", 1.0, START, START)], schema=LABELS, orient="row")
+    looks = []
+    for parts in ([[first, second]], [[second], [first]]):
+        seen = Observations("1", "2", START, groups={"country": logged("country", ())})
+        seen.learn(facts)
+        for rows in parts:
+            assert seen.add(pl.DataFrame(rows, schema=PREDICTIONS))
+            seen.settle(None, START + 20 * SECOND)
+            found = seen.single.rows()
+        looks.append([found.canary, found.time, found.counts, found.champion, found.candidate])
+    assert looks[0][0].tolist() == [False]
+    for mine, its in zip(*looks, strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=2))))
 def test_few_and_many_are_put_into_the_same_order(keys: list[tuple[int, str]]) -> None:
     times, names = np.array([t for t, _ in keys], np.int64), np.array([i for _, i in keys], object)

@@ -35,8 +35,7 @@ from homeostat.rollout.seen.records import (
 
 _UNLABELLED = ("pairs", "alerts")
 _BOTH = ("paired", "pairs")
-_CANDIDATE = ("scored", "alerts")
-"""Kinds of evidence: without labels; of both versions; of the candidate alone."""
+"""Kinds of evidence: without labels; of both versions."""
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -180,22 +179,23 @@ class Requests:
 
     # -- what is seen -------------------------------------------------------------------------
 
-    def counts(self, kind: str, rows: Numbers) -> tuple[Times, Times]:
-        """-> from when on each of the rows is evidence of a kind (NEVER where it is none yet), and
-        when it was asked."""
+    def counts(self, kind: str, rows: Numbers) -> tuple[Times, Times, Numbers]:
+        """-> from when on each of the rows is evidence of a kind (NEVER where it is none yet), when
+        it was asked, and whose record is looked at: 0 the champion's, 1 the candidate's, -1 none.
+        """
         first, second = self._both("time", rows)
-        asked = seen = second
+        asked, seen, whose = second, second, np.ones(len(rows), np.int64)
         if kind in _BOTH:
-            asked, seen = first, np.maximum(first, second)
+            asked, seen, whose = first, np.maximum(first, second), np.zeros(len(rows), np.int64)
         elif kind == "single":
-            answered = self._answered(rows)
-            asked = np.where(answered == 1, second, first)
-            seen = np.where(answered >= 0, asked, NEVER)
+            whose = self._answered(rows)
+            asked = np.where(whose == 1, second, first)
+            seen = np.where(whose >= 0, asked, NEVER)
         if kind in _UNLABELLED:  # a record of this very moment is seen in the next
-            return np.minimum(seen, NEVER - 1) + 1, asked
+            return np.minimum(seen, NEVER - 1) + 1, asked, whose
         settled = np.minimum(asked, NEVER - self._matures) + self._matures
         known = self._columns["known"][rows]
-        return np.maximum(np.maximum(known, settled), seen), asked
+        return np.maximum(np.maximum(known, settled), seen), asked, whose
 
     def _both(self, name: str, rows: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
         """-> of the champion's records, and of the candidate's."""
@@ -208,17 +208,13 @@ class Requests:
         given, canary = theirs == CHAMPION, mine == CANARY
         return np.where(given & ((second >= first) | ~canary), 0, np.where(canary, 1, -1))
 
-    def gather(self, kind: str, rows: Numbers, counts: Times, asked: Times) -> Rows:
-        """counts, asked: of the rows, as `counts` tells them; all of them are evidence."""
-        canary = np.full(len(rows), kind in _CANDIDATE)
-        if kind == "single":
-            canary = self._answered(rows) == 1
+    def gather(self, kind: str, rows: Numbers, counts: Times, asked: Times, whose: Numbers) -> Rows:
+        """counts, asked, whose: of the rows, as `counts` tells them; all of them are evidence."""
+        canary = whose == 1
 
         def own(name: str) -> NDArray[Any]:
             champion, candidate = self._both(name, rows)
-            if kind == "single":
-                return np.where(canary, candidate, champion)
-            return candidate if kind in _CANDIDATE else champion
+            return np.where(canary, candidate, champion)
 
         # a shadow decides nothing: the record of the answer says whether its label can be known
         least = np.minimum(*self._both("propensity", rows)) if kind in _BOTH else None
