@@ -26,7 +26,9 @@ from homeostat.rollout.evidence import (
 )
 from homeostat.rollout.guards.common import Alpha
 from homeostat.rollout.guards.estimate import SPENT, narrowed
-from homeostat.rollout.guards.router import log_evidence
+from homeostat.rollout.guards.router import Drawn
+from homeostat.rollout.seen.answers import Answers
+from homeostat.rollout.seen.columns import Array, Flags
 from homeostat.rollout.seen.observations import Observations, observe
 from homeostat.rollout.seen.records import logged
 from homeostat.rollout.spec import (
@@ -125,6 +127,20 @@ def only(guards: Guards, seen: Observations) -> Verdict:
 def router(seen: Observations, tolerance: float = 0.0) -> Verdict:
     plan = RolloutSpec(guards=Guards(), router=RouterGuard(tolerance))
     return next(v for v in measure(plan, seen) if v.check == ROUTER)
+
+
+def answers(canary: Flags, share: Array) -> Answers:
+    """To as many requests, each a draw of its own."""
+    n = len(canary)
+    none, each = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+    return Answers(np.arange(n), canary, none, np.zeros(n), share, each)
+
+
+def drawn(canary: Flags, share: Array) -> Drawn:
+    """The same, as the router's guard folds them."""
+    folded = Drawn()
+    folded.add(answers(canary, share))
+    return folded
 
 
 # -- slices, bias, latency ---------------------------------------------------------------------
@@ -318,11 +334,9 @@ def test_what_chance_gave_one_step_is_not_held_against_the_next() -> None:
     at = rng.random(1000)
     at[:24] = rng.uniform(0, 0.1, 24)  # by chance about 24 too many
     shares = (0.1, 0.15, 0.2, 0.25)
-    apart = [log_evidence(at < p, np.full(1000, p)) for p in shares]
-    together = log_evidence(
-        np.concatenate([at < p for p in shares]), np.repeat(np.array(shares), 1000)
-    )
-    assert together <= max(apart)
+    apart = [drawn(at < p, np.full(1000, p)).log_evidence() for p in shares]
+    together = drawn(np.concatenate([at < p for p in shares]), np.repeat(np.array(shares), 1000))
+    assert together.log_evidence() <= max(apart)
 
 
 def test_the_router_is_called_broken_where_gbstats_finds_a_sample_ratio_mismatch() -> None:
@@ -330,7 +344,7 @@ def test_the_router_is_called_broken_where_gbstats_finds_a_sample_ratio_mismatch
     for true in (0.1, 0.07):
         canary = rng.random(8000) < true
         theirs = check_srm([int((~canary).sum()), int(canary.sum())], [0.9, 0.1])
-        ours = log_evidence(canary, np.full(8000, 0.1)) >= math.log(1000)
+        ours = drawn(canary, np.full(8000, 0.1)).log_evidence() >= math.log(1000)
         assert ours == (theirs < 1e-3) == (true != 0.1)
 
 
@@ -338,10 +352,15 @@ def test_a_sound_router_is_called_broken_less_often_than_its_alpha() -> None:
     alpha, runs = 0.1, 150
     canary = np.random.default_rng(8).random((runs, 2000)) < 0.25
     looks = np.unique(np.geomspace(10, 2000, 25).astype(int))
-    wrong = [
-        any(log_evidence(c[:k], np.full(k, 0.25)) >= math.log(1 / alpha) for k in looks)
-        for c in canary
-    ]
+    wrong = []
+    for c in canary:
+        folded = Drawn()
+        found = []
+        for k in looks:
+            folded.add(answers(c[:k], np.full(k, 0.25)))
+            found.append(folded.log_evidence())
+        assert folded.counts == {0.25: (2000, np.count_nonzero(c))}
+        wrong.append(max(found) >= math.log(1 / alpha))
     assert np.mean(wrong) <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
 
 

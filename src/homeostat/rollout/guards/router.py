@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +37,7 @@ def judge(guard: RouterGuard, seen: Observations, alpha: float) -> Verdict | Non
     if n == 0:
         return None
     wanted = sum(count[0] * share for share, count in drawn.counts.items())
-    evidence = _strongest(
-        float(log_evidence_of(c[1], c[0], p, guard.tolerance)) for p, c in drawn.counts.items()
-    )
+    evidence = drawn.log_evidence(guard.tolerance)
     sentence = f"router: the candidate answered {k:,} of {n:,} requests, {wanted:,.0f} are expected"
     outcome = Outcome.PASS
     if evidence >= math.log(1 / alpha):
@@ -52,30 +49,14 @@ def judge(guard: RouterGuard, seen: Observations, alpha: float) -> Verdict | Non
     return Verdict("router", outcome, sentence, k / n, wanted / n, n=n)
 
 
-def log_evidence(canary: NDArray[np.bool_], share: Array, tolerance: float = 0.0) -> float:
-    """Log e-value against `each request goes to the candidate with its declared probability`.
-
-    Per declared share, the counts' likelihood averaged over a Beta prior centred on that share,
-    over the likelihood at it (Dirichlet-multinomial: Lindon & Malek, arXiv 2011.03567, with two
-    cells). With a tolerance, over the largest likelihood within it, which is smaller still.
-    """
-    return _strongest(
-        float(log_evidence_of(canary[share == p].sum(), (share == p).sum(), float(p), tolerance))
-        for p in np.unique(share)
-    )
-
-
-def _strongest(evidence: Iterable[float]) -> float:
-    """Of several shares, in the order in which they appear: the k-th is worth 1/(k(k+1)) of alpha.
-
-    They do not multiply: a caller that is kept on one version and had it at one share has it at
-    the next, so that the draws of different shares are not independent.
-    """
-    return max(e - math.log(k * (k + 1)) for k, e in enumerate(evidence, start=1))
-
-
 def log_evidence_of(k: Array | int, n: Array | int, p: float, tolerance: float = 0.0) -> Array:
-    """The same of k requests to the candidate out of n (arrays of any one shape) at one share."""
+    """Log e-value against `each request goes to the candidate with probability p`, after k of n
+    requests did (arrays of any one shape).
+
+    The counts' likelihood averaged over a Beta prior centred on p, over the likelihood at it
+    (Dirichlet-multinomial: Lindon & Malek, arXiv 2011.03567, with two cells). With a tolerance,
+    over the largest likelihood within it, which is smaller still.
+    """
     a, b = CONCENTRATION * p, CONCENTRATION * (1 - p)
     off = min(tolerance * p, 1 - p)
     null = np.minimum(np.maximum(np.divide(k, n), p - off), p + off)
@@ -102,3 +83,15 @@ class Drawn:
             n, k = self.counts.get(p, (0, 0))
             both = np.count_nonzero(mine), np.count_nonzero(mine & canary)
             self.counts[p] = n + int(both[0]), k + int(both[1])
+
+    def log_evidence(self, tolerance: float = 0.0) -> float:
+        """Log e-value of all shares, in the order in which they appeared: the k-th is worth
+        1/(k(k+1)) of alpha.
+
+        They do not multiply: a caller that is kept on one version and had it at one share has it
+        at the next, so that the draws of different shares are not independent.
+        """
+        return max(
+            float(log_evidence_of(k, n, p, tolerance)) - math.log(place * (place + 1))
+            for place, (p, (n, k)) in enumerate(self.counts.items(), start=1)
+        )
