@@ -12,13 +12,14 @@ class Pace:
     """Halves when a run was too long, grows again while runs are short (as TCP does with its
     window: it needs no model of the cost per row, and follows it when it changes).
 
-    slow: the last run was too long although it could hardly have been smaller.
+    slow: the last run was too long although it could hardly have been smaller. doubted: by the
+    clock it took long; how much of the processor's time that was must be asked for.
     """
 
-    __slots__ = ("limit", "slow")
+    __slots__ = ("doubted", "limit", "slow")
 
     def __init__(self) -> None:
-        self.limit, self.slow = MOST, False
+        self.limit, self.slow, self.doubted = MOST, False, True
 
     def ran(self, rows: int, seconds: float) -> None:
         if seconds > BUDGET and rows <= LEAST:

@@ -101,7 +101,8 @@ class PredictionBlock(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def parts(self) -> Iterator[PredictionBlock]:
         """The block, or the same in several of at most LARGEST bytes of inputs."""
-        if len(self.features) + sum(map(_size, self.inputs)) <= LARGEST:
+        texts = sum(map(_size, self.inputs)) if self.inputs else 0
+        if len(self.features) + texts <= LARGEST:
             yield self
             return
         at, width = 0, len(self.features) // self.rows
