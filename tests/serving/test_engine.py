@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from homeostat.core.route import Route, Servable
+from homeostat.core.route import Assignment, Route, Servable
 from homeostat.core.servable import Field, Manifest
 from homeostat.serving.codec import read_v1
 from homeostat.serving.counters import Counters, Totals, total
 from homeostat.serving.engine import Engine
 from homeostat.serving.exchange import Exchange, Front
-from homeostat.serving.jobs import Answers, Job, Rows
+from homeostat.serving.intake import Intake
+from homeostat.serving.jobs import Answers, Job, inputs_for
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
-from homeostat.serving.requests import RequestV1
-from homeostat.serving.routes import Served
+from homeostat.serving.requests import V1
+from homeostat.serving.routes import Routes, Served
 from homeostat.serving.runtime import LoadedModel
 from homeostat.serving.segment import PredictionRecord, predictions, read_bytes
 from homeostat.serving.spec import ServingSpec
@@ -37,26 +38,30 @@ class Zeros:
         raise NotImplementedError
 
 
-class Heard(Job):
-    """Notes who was answered, in order."""
+class Heard:
+    """A request, and its dialect: notes who was answered, in order."""
 
-    client, trace = "", None
+    def __init__(self, ids: list[str], id: str) -> None:
+        self._ids, self.id = ids, id
 
-    def __init__(self, ids: list[str]) -> None:
-        super().__init__(started=0.0)
-        self._ids = ids
-
-    def read(self, served: Served) -> Rows:
-        raise NotImplementedError
-
-    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
+    def encode(self, job: Job, answers: Answers, at: int, explore: bool) -> bytes:
         return b""
 
-    def send(self, answer: bytes) -> None:
+    def write(self, answer: bytes) -> None:
         self._ids.append(self.id)
 
     def fail(self, status: int, message: str) -> None:
         self._ids.append(message)
+
+    def job(self, served: Served, rows: int, found: tuple[LoadedModel, Assignment]) -> Job:
+        """So many rows of it, for whom was found."""
+        model, chosen = found
+        read = read_v1(b'{"instances": [%b]}' % b",".join([b"[1.0]"] * rows), rows)
+        inputs = inputs_for(model, read, served.order)
+        dialect: Any = self
+        return Job(
+            self, dialect, served, model, chosen, read, inputs, None, self.id, rows, 0.0, None
+        )
 
 
 def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path) -> None:
@@ -72,11 +77,7 @@ def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path)
         engine = Engine(loop, log, Counters(layout.metrics / "0"), lambda: 0, ServingSpec())
 
         def submit(id: str, found: tuple[Any, Any]) -> None:
-            rows = read_v1(b'{"instances": [%b]}' % b",".join([b"[1.0]"] * 200), 200)
-            job = Heard(heard)
-            job.id = id
-            job.give(served, rows, found)
-            engine.submit([job])
+            engine.submit([Heard(heard, id).job(served, 200, found)])
 
         for k in range(4):  # no two of them fit into one batch
             submit(f"drawn {k}", served.assign("key"))
@@ -114,11 +115,8 @@ def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> N
         engine = Engine(loop, log, Counters(layout.metrics / "0"), lambda: 0, ServingSpec())
         for model in (served("stuck", Stuck()), served("other", Zeros())):
             for k in range(2):
-                job = Heard(heard)
-                body = b'{"instances": [%b]}' % b",".join([b"[1.0]"] * rows)
-                job.id = f"{model.model} {k}"
-                job.give(model, read_v1(body, rows), model.assign(job.id))
-                engine.submit([job])
+                name = f"{model.model} {k}"
+                engine.submit([Heard(heard, name).job(model, rows, model.assign(name))])
                 await asyncio.sleep(0)  # a tick of its own
         while engine.in_flight:
             if len(heard) == 2:
@@ -150,18 +148,16 @@ class InProcess:
             log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
             counters = Counters(layout.metrics / "0")
             engine = Engine(loop, log, counters, lambda: 0, ServingSpec())
+            intake = Intake(ServingSpec(), Routes(layout, lambda: None), engine)
             while not log.settled:
                 await asyncio.sleep(0.001)
             front, asked = Front(counters.ended), []
             front.dated("today")
             for id, values in enumerate(requests):
                 exchange = Exchange(front, lambda: None)
-                body = {"instances": [[value] for value in values]}
+                body = {"instances": [[value] for value in values], "id": str(id)}
                 exchange.body = json.dumps(body).encode()
-                job = RequestV1(exchange, 1000)
-                job.id = str(id)
-                job.give(self.served, job.read(self.served), self.served.assign("key"))
-                engine.submit([job])
+                engine.submit([intake.job(V1(1000), exchange, self.served, None)])
                 asked.append(exchange)
             while engine.in_flight:
                 await asyncio.sleep(0.001)

@@ -245,7 +245,7 @@ def test_what_is_not_understood_or_too_much_says_so(request_: bytes, status: int
 def test_the_fields_of_a_trailer_are_not_headers() -> None:
     seen: list[Exchange] = []
     talk(post(CHUNKED, body=b"1\r\na\r\n0\r\nX-Homeostat-Key: k\r\n\r\n"), handle=seen.append)
-    assert [(exchange.body, exchange.key) for exchange in seen] == [(b"a", None)]
+    assert [(exchange.body, dict(exchange.headers)) for exchange in seen] == [(b"a", {})]
 
 
 def test_the_answers_before_a_malformed_request_still_go_out() -> None:

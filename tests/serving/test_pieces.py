@@ -27,7 +27,7 @@ from homeostat.serving.intake import READING, Intake
 from homeostat.serving.layout import Layout
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.pieces import Cut, cut
-from homeostat.serving.requests import RequestV1, RequestV2
+from homeostat.serving.requests import V1, V2
 from homeostat.serving.routes import Routes
 from homeostat.serving.rows import ByName, Named, Positional
 from homeostat.serving.spec import ServingSpec
@@ -213,14 +213,14 @@ def by_name(data: Callable[[float], Any]) -> bytes:
 
 NAMED = [{"a": a, "b": b} for a, b in ROWS]
 
-Request = tuple[type[RequestV1] | type[RequestV2], bytes]
+Request = tuple[type[V1] | type[V2], bytes]
 LARGE: dict[str, Request] = {
-    "flat": (RequestV2, v2(FLAT)),
-    "nested": (RequestV2, v2(ROWS)),
-    "v1": (RequestV1, json.dumps({"instances": ROWS, "id": "large"}).encode()),
-    "v1 by name": (RequestV1, json.dumps({"instances": NAMED, "id": "large"}).encode()),
-    "a tensor per feature": (RequestV2, by_name(lambda value: value)),
-    "a column per feature": (RequestV2, by_name(lambda value: [value])),
+    "flat": (V2, v2(FLAT)),
+    "nested": (V2, v2(ROWS)),
+    "v1": (V1, json.dumps({"instances": ROWS, "id": "large"}).encode()),
+    "v1 by name": (V1, json.dumps({"instances": NAMED, "id": "large"}).encode()),
+    "a tensor per feature": (V2, by_name(lambda value: value)),
+    "a column per feature": (V2, by_name(lambda value: [value])),
 }
 
 
@@ -231,16 +231,14 @@ def test_what_clients_usually_send_is_read_in_pieces(how: str) -> None:
     assert sum(1 for _ in steps) >= len(body) // pieces.PIECE - 1
 
 
-SMALL = (RequestV1, b'{"instances": [[1, 2]], "id": "small"}')
+SMALL = (V1, b'{"instances": [[1, 2]], "id": "small"}')
 
 
 class Asked:
     """What became of requests that came in one tick: (place, answer) in the order of the answers,
     and the counters."""
 
-    def __init__(
-        self, home: Path, *requests: tuple[type[RequestV1] | type[RequestV2], bytes]
-    ) -> None:
+    def __init__(self, home: Path, *requests: tuple[type[V1] | type[V2], bytes]) -> None:
         self.ended: list[tuple[int, bytes]] = []
         self._exchanges: list[Exchange] = []
         self._layout, self._requests = Layout(home).make(), requests
@@ -267,8 +265,9 @@ class Asked:
         for place, (kind, body) in enumerate(self._requests):
             exchange = Exchange(front, partial(self._hear, place))
             self._exchanges.append(exchange)
-            exchange.body = body
-            intake.infer([kind(exchange, spec.max_rows)], "m", None)
+            exchange.body, exchange.held = body, len(body)
+            front.bodies.take(exchange.held)
+            intake.infer(kind(spec.max_rows), [exchange], "m", None)
         assert engine.in_flight == len(self._requests)
         while engine.busy:
             await asyncio.sleep(0.001)

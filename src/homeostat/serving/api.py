@@ -18,9 +18,10 @@ from homeostat.serving.engine import LATE, Engine
 from homeostat.serving.exchange import Exchange
 from homeostat.serving.explain import MOST, Explainer
 from homeostat.serving.intake import Intake, status_of
+from homeostat.serving.jobs import Dialect
 from homeostat.serving.labels import read_labels
 from homeostat.serving.log import SegmentLog
-from homeostat.serving.requests import RequestV1, RequestV2
+from homeostat.serving.requests import V1, V2
 from homeostat.serving.scoring import FAILED
 from homeostat.serving.segment import frame
 
@@ -41,17 +42,17 @@ class Burst:
     """Requests for predictions by one model (and version) that came in one tick of the event loop:
     they are read and scored together at its end, which is cheaper than one by one."""
 
-    __slots__ = ("_began", "_intake", "_kind", "_model", "_version", "_waiting")
+    __slots__ = ("_began", "_dialect", "_intake", "_model", "_version", "_waiting")
 
     def __init__(
         self,
         intake: Intake,
         began: Callable[[int], None],
-        kind: type[RequestV1 | RequestV2],
+        dialect: Dialect[Exchange],
         model: str,
         version: str | None,
     ) -> None:
-        self._intake, self._began, self._kind = intake, began, kind
+        self._intake, self._began, self._dialect = intake, began, dialect
         self._model, self._version = model, version
         self._waiting: list[Exchange] = []
 
@@ -63,9 +64,7 @@ class Burst:
     def _read(self) -> None:
         exchanges, self._waiting = self._waiting, []
         self._began(len(exchanges))
-        kind, most = self._kind, self._intake.spec.max_rows
-        jobs = [kind(exchange, most) for exchange in exchanges]
-        self._intake.infer(jobs, self._model, self._version)
+        self._intake.infer(self._dialect, exchanges, self._model, self._version)
 
 
 class Api:
@@ -148,14 +147,14 @@ class Api:
         return methods
 
     def _predictions(self, path: str) -> dict[bytes, Handler]:
-        kind: type[RequestV1 | RequestV2]
+        dialect: Dialect[Exchange]
         if (found := _V1.fullmatch(path)) and found[2] == "predict":
-            kind, version = RequestV1, None
+            dialect, version = V1(self._max_rows), None
         elif (found := _V2.fullmatch(path)) and found[3] == "infer":
-            kind, version = RequestV2, found[2]
+            dialect, version = V2(self._max_rows), found[2]
         else:
             return {}
-        return {b"POST": Burst(self._intake, self._counters.began, kind, found[1], version).add}
+        return {b"POST": Burst(self._intake, self._counters.began, dialect, found[1], version).add}
 
     def _endpoint(self, path: str) -> dict[bytes, Handler]:
         fixed: dict[str, Handler] = {
@@ -195,8 +194,6 @@ class Api:
     # ------------------------------------------------------------ predictions
 
     def _explain(self, exchange: Exchange, model: str) -> None:
-        job = RequestV1(exchange, min(self._max_rows, MOST))
-
         def done(said: bytes | BaseException) -> None:
             if isinstance(said, bytes):
                 exchange.send(200, said)
@@ -210,12 +207,12 @@ class Api:
 
         try:
             served = self._intake.served(model, None)
-            refused = self._engine.admit(job)
+            refused = self._engine.admit(exchange)
             if refused is not None:
                 self._turn_away(exchange, refused.status, refused.message)
                 return
-            self._intake.prepare(job, served, None)
-            self._explainer.submit(job, done)
+            dialect = V1(min(self._max_rows, MOST))
+            self._explainer.submit(self._intake.job(dialect, exchange, served, None), done)
         except HomeostatError as error:
             self._refuse(exchange, error)
 

@@ -15,7 +15,7 @@ from homeostat.core.route import BUCKETS, bucket
 from homeostat.serving.admission import Admission, Refused
 from homeostat.serving.batch import Batch, Matrix, finite, join, part, stack
 from homeostat.serving.counters import Counters
-from homeostat.serving.jobs import Answers, Job, Refusal, inputs_for
+from homeostat.serving.jobs import Answers, Job, Request, inputs_for
 from homeostat.serving.lanes import Lanes
 from homeostat.serving.log import SegmentLog
 from homeostat.serving.pace import BUDGET, MOST
@@ -70,11 +70,11 @@ class Engine:
         self._arriving.append(read)
         self._wake()
 
-    def admit(self, job: Job, ahead: int = 0, rows: int = 0) -> Refused | None:
+    def admit(self, request: Request, ahead: int = 0, rows: int = 0) -> Refused | None:
         """Why a request is not let in; None when it is. ahead, rows: requests and their rows that
         are let in, and about to be submitted."""
         in_flight, rows = self.in_flight + ahead, self.rows + rows
-        return self._admission.refused(job.client, in_flight, rows, job.started)
+        return self._admission.refused(request.client, in_flight, rows, request.started)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Answered at the end of this tick of the event loop, or later when they are large."""
@@ -99,7 +99,7 @@ class Engine:
         self._lanes.run(job.model, lambda done: self._scored_large(job, done), large, job)
 
     def refuse(
-        self, model: str, reply: Refusal, status: int, message: str, started: float, id: str
+        self, model: str, request: Request, status: int, message: str, started: float, id: str
     ) -> None:
         """Answer and record a request that no version saw. model: "" when there is no such."""
         if len(message) > 500:
@@ -111,7 +111,7 @@ class Engine:
             )
             self._log.predictions([frame(record)])
         self._counters.series(model, "", "").failed(1)
-        reply.fail(status, message)
+        request.fail(status, message)
 
     @property
     def busy(self) -> bool:
@@ -277,7 +277,7 @@ class Engine:
         self.in_flight -= len(jobs)
         self.rows -= len(values)
         for job, answer in zip(jobs, encoded, strict=True):
-            job.send(answer)
+            job.request.write(answer)
         if served.paired:
             at = 0
             for job in jobs:
@@ -292,7 +292,7 @@ class Engine:
         encoded = []
         for job in jobs:
             through = explore and self._let_through(job, values, at)
-            encoded.append(job.encode(answers, at, through))
+            encoded.append(job.dialect.encode(job, answers, at, through))
             at += job.n
         return encoded
 
@@ -321,7 +321,7 @@ class Engine:
         model = job.served.model
         self._counters.series(model, job.model.version, job.chosen.arm).failed(job.n)
         self._end(job)
-        job.fail(500, f"version {job.model.version} of {model}: {why}")
+        job.request.fail(500, f"version {job.model.version} of {model}: {why}")
         if self._traces is not None:
             self._traces.failed(job, why)
         if job.served.paired:
@@ -329,7 +329,7 @@ class Engine:
 
     def _refuse(self, job: Job, status: int, message: str) -> None:
         self._end(job)
-        self.refuse(job.served.model, job, status, message, job.started, job.id)
+        self.refuse(job.served.model, job.request, status, message, job.started, job.id)
 
     def _end(self, job: Job) -> None:
         self.in_flight -= 1

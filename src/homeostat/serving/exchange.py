@@ -64,7 +64,7 @@ class Exchange(msgspec.Struct, eq=False):
     flush: writes the answers that are due. headers: those that the server acts on, names in lower
     case (`http.KEPT`). started: when the whole request was there, by `perf_counter`; slow clients
     do not count as slow answers. client: the address it comes from. held: bytes of the body that
-    `Front.bodies` knows of.
+    `Front.bodies` knows of. id, key, deadline: as in `jobs.Request`, once they have been read.
     """
 
     front: Front
@@ -79,20 +79,25 @@ class Exchange(msgspec.Struct, eq=False):
     head: bool = False
     close: bool = False
     answer: bytes | None = None
+    id: str = ""
+    key: str | None = None
+    deadline: float | None = None
 
     @property
-    def key(self) -> str | None:
-        """What keeps a caller on one version: the header `x-homeostat-key`."""
-        value = self.headers.get(b"x-homeostat-key")
+    def trace(self) -> str | None:
+        """The caller's W3C `traceparent`."""
+        value = self.headers.get(b"traceparent")
         return None if value is None else value.decode("latin-1")
 
-    @property
-    def deadline(self) -> float | None:
-        """By `perf_counter`, when `x-homeostat-deadline-ms` says how long an answer is of use.
-        Raises BadInput."""
+    def read_headers(self) -> None:
+        """key and deadline, from `x-homeostat-key` and `x-homeostat-deadline-ms`. Raises
+        BadInput."""
+        key = self.headers.get(b"x-homeostat-key")
+        if key is not None:
+            self.key = key.decode("latin-1")
         value = self.headers.get(b"x-homeostat-deadline-ms")
         if value is None:
-            return None
+            return
         try:
             milliseconds = float(value)
         except ValueError:
@@ -104,7 +109,7 @@ class Exchange(msgspec.Struct, eq=False):
                 expected="milliseconds from now",
                 found=repr(value.decode("latin-1")),
             )
-        return self.started + milliseconds / 1000
+        self.deadline = self.started + milliseconds / 1000
 
     def send(
         self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b""

@@ -22,6 +22,7 @@ from homeostat.serving.heads import Head
 from homeostat.serving.http2 import large
 from homeostat.serving.intake import Intake, status_of
 from homeostat.serving.jobs import Answers, Job, Rows
+from homeostat.serving.pieces import Cut
 from homeostat.serving.requests import outputs_of
 from homeostat.serving.routes import Served
 from homeostat.serving.rows import some
@@ -40,18 +41,19 @@ _logger = logging.getLogger(__name__)
 Fields = dict[str, Any]
 
 
-class Call(Job):
-    """A ModelInfer under way: where its answer goes."""
+class Call:
+    """A ModelInfer under way, as `jobs.Request` has it. raw: whether its contents are."""
 
-    __slots__ = ("_front", "_message", "_raw", "_stream")
+    __slots__ = ("_front", "_stream", "deadline", "id", "key", "message", "raw", "started")
+
+    held = 0
+    """Its body has become the message."""
 
     def __init__(self, front: GrpcFront, stream: Stream, message: Any, started: float) -> None:
-        super().__init__(started, stream.head.meaning.metadata(b"x-homeostat-key"))
-        self._front, self._stream, self._message = front, stream, message
-        self._raw = False
-        if message.outputs:
-            names = tuple([output.name for output in message.outputs])
-            self.outputs = Outputs(names, frozenset())
+        self._front, self._stream = front, stream
+        self.message, self.started, self.id, self.raw = message, started, "", False
+        self.key: str | None = stream.head.meaning.metadata(b"x-homeostat-key")
+        self.deadline = front.deadline(stream)
 
     @property
     def trace(self) -> str | None:
@@ -62,24 +64,39 @@ class Call(Job):
     def client(self) -> str:
         return self._stream.client
 
-    def read(self, served: Served) -> Rows:
-        self.deadline = self._front.deadline(self._stream)
-        rows, self._raw = read_tensors(self._message, self._front.max_rows)
-        return rows
-
-    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
-        said = (self.served.model, answers.version, self.id)
-        if self.outputs is None and not answers.results:
-            scores = answers.array[at : at + self.n].tobytes()
-            return grpc_call.answer(write_scores(*said, scores, raw=self._raw, explore=explore))
-        tensors = outputs_of(self.model, answers, at, self.n, self.outputs)
-        return grpc_call.answer(write_tensors(*said, tensors, raw=self._raw, explore=explore))
-
-    def send(self, answer: bytes) -> None:
+    def write(self, answer: bytes) -> None:
         self._stream.send(grpc_call.HEAD, answer, grpc_call.TRAILERS)
 
     def fail(self, status: int, message: str) -> None:
         self._front.end(self._stream, status, message)
+
+
+class Messages:
+    """The dialect of gRPC: ModelInferRequest and ModelInferResponse."""
+
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
+
+    def pieces(self, call: Call) -> None:
+        """Numbers in protobuf are read fast enough."""
+
+    def read(
+        self, call: Call, served: Served, cut: Cut | None = None
+    ) -> tuple[Rows, Outputs | None]:
+        message = call.message
+        rows, call.raw = read_tensors(message, self._max_rows)
+        if not message.outputs:
+            return rows, None
+        return rows, Outputs(tuple([output.name for output in message.outputs]), frozenset())
+
+    def encode(self, job: Job, answers: Answers, at: int, explore: bool) -> bytes:
+        call: Call = job.request
+        said, raw = (job.served.model, answers.version, job.id), call.raw
+        if job.outputs is None and not answers.results:
+            scores = answers.array[at : at + job.n].tobytes()
+            return grpc_call.answer(write_scores(*said, scores, raw=raw, explore=explore))
+        tensors = outputs_of(job.model, answers, at, job.n, job.outputs)
+        return grpc_call.answer(write_tensors(*said, tensors, raw=raw, explore=explore))
 
 
 class GrpcFront:
@@ -88,7 +105,7 @@ class GrpcFront:
 
     def __init__(self, intake: Intake, counters: Counters) -> None:
         self._intake, self._counters = intake, counters
-        self.max_rows = intake.spec.max_rows
+        self._dialect = Messages(intake.spec.max_rows)
         self._most = intake.spec.max_body + HEAD_ROOM
         self._tasks: set[asyncio.Task[None]] = set()
         self._arriving: dict[tuple[str, str], list[Call]] = {}
@@ -209,7 +226,7 @@ class GrpcFront:
         """What came in one tick of the event loop."""
         arriving, self._arriving = self._arriving, {}
         for (model, version), calls in arriving.items():
-            self._intake.infer(calls, model, version or None)
+            self._intake.infer(self._dialect, calls, model, version or None)
 
     def _simple(
         self, name: str, answer: Callable[[Any], Fields]

@@ -6,13 +6,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain, count
+from typing import TypeVar
 
 from homeostat.core.errors import BadInput, HomeostatError, NotFound, Unavailable
 from homeostat.serving.admission import WAITING
+from homeostat.serving.batch import Inputs
 from homeostat.serving.engine import Engine
-from homeostat.serving.jobs import Job
+from homeostat.serving.jobs import Dialect, Job, Request, inputs_for, output_names
+from homeostat.serving.pieces import Cut
 from homeostat.serving.routes import Routes, Served
 from homeostat.serving.rows import Positional, TooManyRows
 from homeostat.serving.runtime import LoadedModel
@@ -23,6 +26,9 @@ READING = 16
 """Large bodies that are read in pieces at a time; what comes beyond them is read at once, so that a
 worker takes in no more than it can read."""
 _logger = logging.getLogger(__name__)
+
+
+R = TypeVar("R", bound=Request)
 
 
 class Unsupported(HomeostatError):
@@ -58,65 +64,96 @@ class Intake:
         """Call read() at the end of this tick: what it gives to `infer` is answered then."""
         self._engine.at_end(read)
 
-    def infer(self, jobs: Sequence[Job], model: str, version: str | None) -> None:
+    def infer(
+        self, dialect: Dialect[R], requests: Sequence[R], model: str, version: str | None
+    ) -> None:
         """Each is answered at the end of this tick, or refused at once; later when it is large."""
         try:
             served = self.served(model, version)
         except HomeostatError as error:
             known = model if model in self.routes.known else ""
-            for job in jobs:
-                self.refuse(known, job, error)
+            for request in requests:
+                self.refuse(known, request, error)
             return
         engine = self._engine
         limited = engine.limited
-        ready: list[Job] = []
+        jobs: list[Job] = []
         rows = 0
-        for job in jobs:
-            refused = None
+        for request in requests:
             if limited or engine.rows + rows >= WAITING:
-                refused = engine.admit(job, len(ready), rows)
-            if refused is not None:
-                message = refused.message
-                engine.refuse(model, job, refused.status, message, job.started, _new_id())
-            elif job.pieces is not None and len(self._reading) < READING:
-                self._read_on(job, model, version)
+                refused = engine.admit(request, len(jobs), rows)
+                if refused is not None:
+                    self._turn_away(model, request, refused.status, refused.message)
+                    continue
+            if request.held and len(self._reading) < READING:
+                pieces = dialect.pieces(request)
+                if pieces is not None:
+                    self._read_on(dialect, request, model, version, pieces)
+                    continue
+            try:
+                job = self.job(dialect, request, served, version)
+            except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
+                self._failed(request, model, error)
             else:
-                try:
-                    self.prepare(job, served, version)
-                except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
-                    self._failed(job, model, error)
-                else:
-                    ready.append(job)
-                    rows += job.n
-        engine.submit(ready)
+                jobs.append(job)
+                rows += job.n
+        engine.submit(jobs)
 
-    def prepare(self, job: Job, served: Served, version: str | None) -> None:
-        """Read it, and draw the version that answers. Raises BadInput."""
-        rows = job.read(served)
+    def job(
+        self,
+        dialect: Dialect[R],
+        request: R,
+        served: Served,
+        version: str | None,
+        cut: Cut | None = None,
+    ) -> Job:
+        """Read a request, and draw the version that answers. Raises BadInput."""
+        rows, outputs = dialect.read(request, served, cut)
         if type(rows) is not Positional:
             rows.check_names(served.names)
-        job.id = id = rows.id or _new_id()
+        request.id = id = rows.id or _new_id()
         if version is None:
-            key = job.key
+            key = request.key
             if key is None and served.sticky is not None:
                 key = rows.value(served.sticky, served.where)
-            found = served.assign(id if key is None else key)
+            model, chosen = served.assign(id if key is None else key)
         else:
-            found = served.named(version)
-        job.give(served, rows, found)
+            model, chosen = served.named(version)
+        if outputs is not None:
+            outputs.check(output_names(model))
+        inputs: Inputs
+        if type(rows) is Positional and rows.width == served.widths.get(model):
+            inputs = rows.flat  # as nearly always, and as it came
+        else:
+            inputs = inputs_for(model, rows, served.order)
+        return Job(
+            request, dialect, served, model, chosen, rows, inputs, outputs, id, rows.n,
+            request.started, request.deadline,
+        )  # fmt: skip
 
-    def _read_on(self, job: Job, model: str, version: str | None) -> None:
+    def _read_on(
+        self,
+        dialect: Dialect[R],
+        request: R,
+        model: str,
+        version: str | None,
+        pieces: Generator[None, None, Cut | None],
+    ) -> None:
         """A piece in each tick of the event loop: the small requests of others go on meanwhile."""
 
         async def read() -> None:
-            assert job.pieces is not None
-            for _ in job.pieces:
-                await asyncio.sleep(0)
+            cut = None
+            try:
+                while True:
+                    next(pieces)
+                    await asyncio.sleep(0)
+            except StopIteration as end:
+                cut = end.value
             self._engine.in_flight -= 1
             try:
-                self.prepare(job, self.served(model, version), version)
+                job = self.job(dialect, request, self.served(model, version), version, cut)
             except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
-                self._failed(job, model, error)
+                self._failed(request, model, error)
             else:
                 self._engine.submit([job])
 
@@ -125,16 +162,19 @@ class Intake:
         self._reading.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._reading.discard)
 
-    def _failed(self, job: Job, model: str, error: Exception) -> None:
+    def _failed(self, request: Request, model: str, error: Exception) -> None:
         """It cannot be read, or by a mistake of ours was not."""
         if not isinstance(error, HomeostatError):
             _logger.error("no answer to a request", exc_info=error)
             error = HomeostatError(FAILED)
-        self.refuse(model, job, error)
+        self.refuse(model, request, error)
 
-    def refuse(self, model: str, job: Job, error: HomeostatError) -> None:
-        id = job.id or _new_id()
-        self._engine.refuse(model, job, status_of(error), str(error), job.started, id)
+    def refuse(self, model: str, request: Request, error: HomeostatError) -> None:
+        self._turn_away(model, request, status_of(error), str(error))
+
+    def _turn_away(self, model: str, request: Request, status: int, why: str) -> None:
+        id = request.id or _new_id()
+        self._engine.refuse(model, request, status, why, request.started, id)
 
     def served(self, model: str, version: str | None) -> Served:
         """What is served under a name. Raises NotFound or Unavailable."""

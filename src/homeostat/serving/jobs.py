@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Generator
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +13,11 @@ from homeostat.core.route import Assignment
 from homeostat.core.servable import Field
 from homeostat.serving.batch import Inputs
 from homeostat.serving.codec import OUTPUT, Outputs
+from homeostat.serving.pieces import Cut
 from homeostat.serving.routes import Served
-from homeostat.serving.rows import Positional
 from homeostat.serving.runtime import Columns, LoadedModel
 
-
-class Refusal(Protocol):
-    """Where the refusal of a request goes."""
-
-    def fail(self, status: int, message: str) -> None: ...
+R = TypeVar("R", contravariant=True)
 
 
 class Rows(Protocol):
@@ -72,75 +68,77 @@ class Answers:
         self.scores, self.array, self.results = scores, array, results
 
 
-class Job(ABC):
-    """One request for predictions. A protocol makes it and says how it is read and answered; the
-    intake draws who answers it; then it waits for its scores.
+class Request(Protocol):
+    """One request for predictions, as it came over the wire, and where its answer goes.
 
     started, deadline: by `perf_counter`; once the deadline has passed it is not computed. key: what
-    keeps a caller on one version. pieces: the steps in which a large body is to be read before
-    `read`. id: "" until it has been read; and outputs: those that are wanted, None for all of them.
+    keeps a caller on one version. client: the address it comes from. trace: the caller's W3C
+    `traceparent`. held: bytes of its body, where that is large. id: "" until it has been read.
     """
 
-    __slots__ = (
-        "chosen", "deadline", "id", "inputs", "key", "model", "n", "outputs", "pieces", "rows",
-        "served", "started",
-    )  # fmt: skip
+    id: str
 
+    @property
+    def started(self) -> float: ...
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    @property
+    def key(self) -> str | None: ...
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def trace(self) -> str | None: ...
+
+    @property
+    def held(self) -> int: ...
+
+    def fail(self, status: int, message: str) -> None:
+        """Send and count an error."""
+
+    def write(self, answer: bytes) -> None:
+        """Send what its dialect has made, which is in the log and counted."""
+
+
+class Dialect(Protocol[R]):
+    """How a protocol says the requests and answers that all of them have in common."""
+
+    def pieces(self, request: R) -> Generator[None, None, Cut | None] | None:
+        """The steps in which a large body is to be read before `read`; None for all others."""
+
+    def read(
+        self, request: R, served: Served, cut: Cut | None = None
+    ) -> tuple[Rows, Outputs | None]:
+        """The rows, and those outputs that are wanted (None: all of them). cut: what `pieces` has
+        made. Raises BadInput."""
+
+    def encode(self, job: Job, answers: Answers, at: int, explore: bool) -> bytes:
+        """The answer, whose rows begin at `at`. explore: it is let through although a score is at
+        or above the threshold, so that its true outcome becomes known. Raises whatever a value
+        does that has no place in an answer."""
+
+
+class Job(msgspec.Struct, eq=False):
+    """A request that waits for its scores: who answers it, and what it brings.
+
+    request: a `Request`, of the kind that its dialect reads.
+    """
+
+    request: Any
+    dialect: Dialect[Any]
     served: Served
     model: LoadedModel
     chosen: Assignment
     rows: Rows
     inputs: Inputs
+    outputs: Outputs | None
     id: str
     n: int
-
-    def __init__(self, started: float, key: str | None = None) -> None:
-        self.started, self.key = started, key
-        self.id = ""
-        self.deadline: float | None = None
-        self.pieces: Iterator[None] | None = None
-        self.outputs: Outputs | None = None
-
-    @property
-    @abstractmethod
-    def client(self) -> str:
-        """The address it comes from."""
-
-    @property
-    @abstractmethod
-    def trace(self) -> str | None:
-        """The caller's W3C `traceparent`."""
-
-    @abstractmethod
-    def read(self, served: Served) -> Rows:
-        """The rows, and until when an answer is of use (`deadline`). Raises BadInput."""
-
-    @abstractmethod
-    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
-        """The answer, whose rows begin at `at`. explore: it is let through although a score is at
-        or above the threshold, so that its true outcome becomes known. Raises whatever a value
-        does that has no place in an answer."""
-
-    @abstractmethod
-    def send(self, answer: bytes) -> None:
-        """Send what `encode` made; called once, after it is in the log and counted."""
-
-    @abstractmethod
-    def fail(self, status: int, message: str) -> None:
-        """Send and count an error instead."""
-
-    def give(self, served: Served, rows: Rows, found: tuple[LoadedModel, Assignment]) -> None:
-        """Who answers which rows. Raises BadInput when they are not what the model takes, or when
-        outputs are wanted that it does not give."""
-        self.served, self.rows, self.n = served, rows, rows.n
-        model, self.chosen = found
-        self.model = model
-        if self.outputs is not None:
-            self.outputs.check(output_names(model))
-        if type(rows) is Positional and rows.width == served.widths.get(model):
-            self.inputs = rows.flat  # as nearly always, and as it came
-        else:
-            self.inputs = inputs_for(model, rows, served.order)
+    started: float
+    deadline: float | None
 
 
 def output_names(model: LoadedModel) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Requests for predictions over HTTP: how V1 and V2 read them and write their answers."""
+"""The dialects of HTTP: how V1 and V2 have requests for predictions, and their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from homeostat.serving.batch import part
 from homeostat.serving.codec import (
@@ -30,99 +30,77 @@ HEADER_LENGTH = b"inference-header-content-length"
 _EVERYTHING = Outputs(None, frozenset())
 
 
-class _Request(Job):
-    """What V1 and V2 have in common: that they came over HTTP."""
+class V1:
+    """`{"instances": ...}`, `{"predictions": ...}`."""
 
-    __slots__ = ("_cut", "_exchange", "_max_rows")
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
 
-    def __init__(self, exchange: Exchange, max_rows: int) -> None:
-        self._exchange, self._max_rows = exchange, max_rows
-        self.started = exchange.started
-        self._cut: Cut | None = None
-        self.id = ""
-        self.deadline = self.key = self.outputs = self.pieces = None
+    def pieces(self, exchange: Exchange) -> Generator[None, None, Cut | None] | None:
+        return cut(exchange.body) if len(exchange.body) >= LARGE else None
+
+    def read(
+        self, exchange: Exchange, served: Served, cut: Cut | None = None
+    ) -> tuple[Rows, Outputs | None]:
         if exchange.headers:
-            self.key = exchange.key
-        if len(exchange.body) >= LARGE and HEADER_LENGTH not in exchange.headers:
-            self.pieces = self._pieces()
+            exchange.read_headers()
+        return read_v1(exchange.body, self._max_rows, cut), None
 
-    @property
-    def client(self) -> str:
-        return self._exchange.client
-
-    @property
-    def trace(self) -> str | None:
-        value = self._exchange.headers.get(b"traceparent")
-        return None if value is None else value.decode("latin-1")
-
-    def _pieces(self) -> Iterator[None]:
-        self._cut = yield from cut(self._exchange.body)
-
-    def send(self, answer: bytes) -> None:
-        self._exchange.write(answer)
-
-    def fail(self, status: int, message: str) -> None:
-        self._exchange.fail(status, message)
-
-
-class RequestV1(_Request):
-    __slots__ = ()
-
-    def read(self, served: Served) -> Rows:
-        self.deadline = self._exchange.deadline
-        return read_v1(self._exchange.body, self._max_rows, self._cut)
-
-    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
-        end = at + self.n
-        said = (self.id, answers.version, answers.scores[at:end])
+    def encode(self, job: Job, answers: Answers, at: int, explore: bool) -> bytes:
+        end = at + job.n
+        said = (job.id, answers.version, answers.scores[at:end])
         if answers.results:
             body = write_v1_results(*said, part(answers.results, at, end), explore)
         else:
             body = write_v1(*said, explore)
-        return self._exchange.framed(200, body)
+        exchange: Exchange = job.request
+        return exchange.framed(200, body)
 
 
-class RequestV2(_Request):
+class V2:
     """As JSON, or JSON and raw tensors (`Inference-Header-Content-Length`), in both directions."""
 
-    __slots__ = ()
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
 
-    def read(self, served: Served) -> Rows:
-        exchange = self._exchange
-        rows: Rows
+    def pieces(self, exchange: Exchange) -> Generator[None, None, Cut | None] | None:
+        if len(exchange.body) < LARGE or HEADER_LENGTH in exchange.headers:
+            return None
+        return cut(exchange.body)
+
+    def read(
+        self, exchange: Exchange, served: Served, cut: Cut | None = None
+    ) -> tuple[Rows, Outputs | None]:
         if not exchange.headers:
-            rows, self.outputs = read_v2(exchange.body, self._max_rows, self._cut)
-            return rows
-        self.deadline = exchange.deadline
+            return read_v2(exchange.body, self._max_rows, cut)
+        exchange.read_headers()
         header = exchange.headers.get(HEADER_LENGTH)
         if header is None:
-            rows, self.outputs = read_v2(exchange.body, self._max_rows, self._cut)
-        elif header == b"0":
+            return read_v2(exchange.body, self._max_rows, cut)
+        if header == b"0":
             field = only_input(served)
-            rows = read_raw(exchange.body, field.name, field.datatype, [1, *field.shape])
-            self.outputs = Outputs(None, frozenset(), True)
-        else:
-            rows, self.outputs = read_v2_binary(exchange.body, header, self._max_rows)
-        return rows
+            raw = read_raw(exchange.body, field.name, field.datatype, [1, *field.shape])
+            return raw, Outputs(None, frozenset(), True)
+        return read_v2_binary(exchange.body, header, self._max_rows)
 
-    def encode(self, answers: Answers, at: int, explore: bool) -> bytes:
-        outputs = self.outputs
+    def encode(self, job: Job, answers: Answers, at: int, explore: bool) -> bytes:
+        exchange: Exchange = job.request
+        outputs = job.outputs
         if outputs is None and not answers.results:
-            scores = answers.scores[at : at + self.n]
-            body = write_v2(answers.prefix, self.id, scores, explore)
-            return self._exchange.framed(200, body)
+            scores = answers.scores[at : at + job.n]
+            return exchange.framed(200, write_v2(answers.prefix, job.id, scores, explore))
         outputs = outputs or _EVERYTHING
         length: int | None
         if outputs.all_binary and outputs.names is None and not answers.results:
-            raw = answers.array[at : at + self.n].tobytes()
-            body, length = write_v2_raw(answers.prefix, self.id, raw, explore)
+            raw = answers.array[at : at + job.n].tobytes()
+            body, length = write_v2_raw(answers.prefix, job.id, raw, explore)
         else:
-            tensors = outputs_of(self.model, answers, at, self.n, outputs)
-            body, length = write_v2_tensors(answers.prefix, self.id, tensors, outputs, explore)
+            tensors = outputs_of(job.model, answers, at, job.n, outputs)
+            body, length = write_v2_tensors(answers.prefix, job.id, tensors, outputs, explore)
         if length is None:
-            return self._exchange.framed(200, body)
+            return exchange.framed(200, body)
         extra = b"inference-header-content-length: %d\r\n" % length
-        return self._exchange.framed(200, body, BINARY, extra)
+        return exchange.framed(200, body, BINARY, extra)
 
 
 def outputs_of(

@@ -72,7 +72,8 @@ class Traces:
         closing.join(PATIENCE)
 
     def _span(self, job: Job) -> Any:
-        context = self._extract({"traceparent": job.trace}) if job.trace else None
+        trace = job.request.trace
+        context = self._extract({"traceparent": trace}) if trace else None
         began = time.time_ns() - int((perf_counter() - job.started) * 1e9)
         return self._tracer.start_span(
             f"infer {job.served.model}",
