@@ -139,23 +139,18 @@ class Intake:
         version: str | None,
         pieces: Generator[None, None, Cut | None],
     ) -> None:
-        """A piece in each tick of the event loop: the small requests of others go on meanwhile."""
+        """In several ticks of the event loop: the small requests of others go on meanwhile."""
 
         async def read() -> None:
-            cut = None
             try:
-                while True:
-                    next(pieces)
-                    await asyncio.sleep(0)
-            except StopIteration as end:
-                cut = end.value
-            self._engine.in_flight -= 1
-            try:
+                cut = await _in_turns(pieces)
                 job = self.job(dialect, request, self.served(model, version), version, cut)
             except Exception as error:  # noqa: BLE001 - mistakes of ours are logged
                 self._failed(request, model, error)
             else:
                 self._engine.submit([job])
+            finally:
+                self._engine.in_flight -= 1
 
         self._engine.in_flight += 1
         task = asyncio.get_running_loop().create_task(read())
@@ -204,6 +199,17 @@ class Intake:
         """Every model in memory can be answered for; one that is parked is, after a moment."""
         models = self.routes.models.values()
         return bool(models or self.routes.parked) and all(m.champion is not None for m in models)
+
+
+async def _in_turns(pieces: Generator[None, None, Cut | None]) -> Cut | None:
+    """What they make, one in each tick."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            made: Cut | None = end.value
+            return made
+        await asyncio.sleep(0)
 
 
 def _ids() -> Iterator[str]:
