@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from homeostat.core.ports import Gauge
 from homeostat.serving.counters import BOUNDS, Counters, beats, total
@@ -122,11 +123,12 @@ def test_the_text_has_a_head_per_metric_and_cumulative_buckets(tmp_path: Path) -
     assert 'model_drift_score{feature="a \\"b\\"\\\\\\n"} 0.5' in lines
     assert "# TYPE model_drift_alert_total counter" in lines
     assert "homeostat_log_dropped_total 0" in lines
-    for line in lines:
-        if not line.startswith("#"):
-            name = line.split("{")[0].split(" ")[0]
-            family = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
-            assert f"# TYPE {family} " in text or f"# TYPE {name} " in text
+    parsed = {family.name: family for family in text_string_to_metric_families(text)}
+    assert parsed["model_prediction_duration_seconds"].type == "histogram"
+    assert parsed["homeostat_requests_in_flight"].type == "gauge"
+    (drift,) = parsed["model_drift_score"].samples
+    assert (drift.labels, drift.value) == ({"feature": 'a "b"\\\n'}, 0.5)
+    assert "unknown" not in {family.type for family in parsed.values()}
 
 
 @given(value=st.floats(), label=st.text(max_size=10))
@@ -136,3 +138,7 @@ def test_any_gauge_is_one_line(
     text = render(total(Path("/nonexistent")), [Gauge("g", value, {"l": label})]).decode()
     (line,) = [x for x in text.split("\n") if x.startswith("g{")]
     assert float(line.rsplit(" ", 1)[1]) == value or value != value
+    (sample,) = [
+        x for f in text_string_to_metric_families(text) for x in f.samples if x.name == "g"
+    ]
+    assert sample.labels == {"l": label}

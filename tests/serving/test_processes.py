@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from homeostat.core.duration import Duration
 from homeostat.core.errors import Unavailable
@@ -107,6 +108,15 @@ def test_metrics_are_the_exact_sum_over_workers_also_after_a_restart(served: Pla
     assert metric(text, "model_prediction_errors_total", model="m", version="") == 40
     assert rows.height == 120
     assert metric(text, "model_drift_score") == 0.25
+    kinds = {family.name: family.type for family in text_string_to_metric_families(text)}
+    # the parser takes `_total` off the names of counters
+    assert kinds.items() >= {
+        ("model_predictions", "counter"),
+        ("model_prediction_errors", "counter"),
+        ("model_prediction_duration_seconds", "histogram"),
+        ("model_drift_score", "gauge"),
+        ("homeostat_model_memory_bytes", "gauge"),
+    }
 
 
 def test_a_port_in_use_and_a_home_in_use_are_told(served: Plane, tmp_path: Path) -> None:
