@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,42 @@ def test_a_challenger_with_much_to_do_leaves_the_others_their_turn_and_their_roo
     order = list(dict.fromkeys(record.version for record in scored(tmp_path, ask)[: 3 * BATCH]))
     assert order == ["busy", "other"]
     assert total(Layout(tmp_path).metrics).globals["shadow_skipped"] == 2 * BATCH
+
+
+def test_a_challenger_that_hangs_holds_up_no_drain_and_its_rows_are_counted(
+    tmp_path: Path,
+) -> None:
+    layout, hangs, go_on = Layout(tmp_path).make(), threading.Event(), threading.Event()
+
+    def hang(x: Any) -> Any:
+        hangs.set()
+        go_on.wait()
+        return x[:, 0]
+
+    async def scenario() -> None:
+        log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
+        counters = Counters(layout.metrics / "0")
+        shadows = Shadows(asyncio.get_running_loop(), log, counters, lambda: 0)
+        model = version("2", hang)
+        shadows.submit("m", model, "under way", rows(1, 2, 3))
+        while not hangs.is_set():
+            await asyncio.sleep(0.001)
+        shadows.submit("m", model, "waiting", rows(1))
+        assert not shadows.idle
+        shadows.give_up()
+        assert shadows.idle
+        shadows.close()
+        go_on.set()
+        while any(thread.name.startswith("shadow") for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+        log.close()
+
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), 60))
+    finally:
+        go_on.set()
+    assert total(layout.metrics).globals["shadow_skipped"] == 4
+    assert [path for path in layout.sealed.iterdir() if list(predictions(read_bytes(path)))] == []
 
 
 def test_what_waits_keeps_only_its_rows_and_is_counted_if_its_turn_never_comes(

@@ -87,6 +87,7 @@ class Shadows:
     ) -> None:
         self._loop, self._log, self._counters, self._now_us = loop, log, counters, now_us
         self._waiting: dict[LoadedModel, _Waiting] = {}  # none without a task; who is next first
+        self._running: list[Task] = []
         self._busy = False
         self._thread = ThreadPoolExecutor(1, "shadow", initializer=stand_back)
 
@@ -112,14 +113,19 @@ class Shadows:
         empty = np.empty((n, 0), np.float32)
         self._record([(model, version, id, empty)], None, why, 0.0)
 
-    def skip(self) -> None:
-        """Count what still waits for its turn as skipped; what is being scored ends."""
-        self._counters.add("shadow_skipped", sum(one.rows for one in self._waiting.values()))
+    def give_up(self) -> None:
+        """Count what waits, and what is being scored, as skipped: nobody waits for it any more (a
+        version that hangs would never end)."""
+        under_way = sum(rows_of(task[3]) for task in self._running)
+        waiting = sum(one.rows for one in self._waiting.values())
+        self._counters.add("shadow_skipped", under_way + waiting)
         self._waiting.clear()
+        self._running = []
+        self._busy = False
 
     def close(self) -> None:
-        self.skip()
-        self._thread.shutdown(wait=True)
+        self.give_up()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         if not self._waiting:
@@ -127,15 +133,18 @@ class Shadows:
             return
         version = next(iter(self._waiting))
         waiting = self._waiting.pop(version)
-        batch = waiting.batch()
+        self._running = batch = waiting.batch()
         if waiting.tasks:  # the others first
             self._waiting[version] = waiting
         future = self._loop.run_in_executor(self._thread, _score, batch)
-        future.add_done_callback(lambda done: self._end(done.result()))
+        future.add_done_callback(lambda done: self._end(batch, done))
 
-    def _end(self, outcomes: list[Outcome]) -> None:
+    def _end(self, batch: list[Task], done: asyncio.Future[list[Outcome]]) -> None:
+        if self._running is not batch:  # given up
+            return
+        self._running = []
         try:
-            for outcome in outcomes:
+            for outcome in done.result():
                 self._record(*outcome)
         finally:
             self._begin()

@@ -206,7 +206,7 @@ class Worker:
             self._tick(now)  # somebody may wait for a model to be loaded
             if now >= deadline:
                 clients = False
-                self._engine.shadows.skip()
+                self._engine.shadows.give_up()
             if not clients and not self._engine.busy and not self._explainer.waiting:
                 break
             await asyncio.sleep(0.01)
