@@ -6,8 +6,10 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from homeostat.core.route import Assignment, Route, Servable
 from homeostat.core.servable import Field, Manifest
 from homeostat.serving.codec import read_v1
 from homeostat.serving.counters import Counters, Totals, total
-from homeostat.serving.engine import Engine
+from homeostat.serving.engine import LATE, Engine
 from homeostat.serving.exchange import Exchange, Front
 from homeostat.serving.intake import Intake
 from homeostat.serving.jobs import Answers, Job, inputs_for
@@ -127,6 +129,42 @@ def test_a_slow_model_holds_up_no_other_slow_one(tmp_path: Path, rows: int) -> N
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     assert heard == ["other 0", "other 1", "stuck 0", "stuck 1"]
+
+
+def test_who_waits_behind_a_slow_run_is_told_when_the_deadline_passes(tmp_path: Path) -> None:
+    layout, go_on = Layout(tmp_path).make(), threading.Event()
+
+    class Stuck(Zeros):
+        def score(self, x: Any) -> Any:
+            assert go_on.wait(60), "nobody was told"
+            return super().score(x)
+
+    servable = Servable("1", "f", "sha256:0")
+    manifest = Manifest("m", ("a",), "f", servable.digest, "score", 0.5, format="pyfunc")
+    served = Served(Route("m", 1, servable), {servable: LoadedModel(servable, manifest, Stuck())})
+    heard: list[str] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
+        engine = Engine(loop, log, Counters(layout.metrics / "0"), lambda: 0, ServingSpec())
+        for id, deadline in (("runs", None), ("late", perf_counter()), ("waits", None)):
+            job = Heard(heard, id).job(served, 1, served.assign(id))
+            engine.submit([msgspec.structs.replace(job, deadline=deadline)])
+            if id == "runs":
+                await asyncio.sleep(0)  # it begins by itself
+        engine.expire()
+        assert heard == [LATE]
+        go_on.set()
+        while engine.in_flight:
+            await asyncio.sleep(0.001)
+        engine.close()
+        log.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert heard == [LATE, "runs", "waits"]
+    sums = total(layout.metrics).globals
+    assert sums["expired"] == 1
 
 
 class InProcess:

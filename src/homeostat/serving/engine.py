@@ -113,6 +113,17 @@ class Engine:
         self._counters.series(model, "", "").failed(1)
         request.fail(status, message)
 
+    def expire(self) -> None:
+        """Refuse those that wait behind a slow run and whose deadline has passed; call it every
+        moment."""
+        now = perf_counter()
+        for key, jobs in list(self._pending.items()):
+            timely = self._timely(jobs, now)
+            if timely:
+                self._pending[key] = timely
+            else:
+                del self._pending[key]
+
     @property
     def busy(self) -> bool:
         """Something is computed, for an answer or in the shadow."""
@@ -182,11 +193,14 @@ class Engine:
                 break
         else:
             return jobs
-        late = [job for job in jobs if job.deadline is not None and job.deadline <= now]
-        for job in late:
-            self._counters.add("expired")
-            self._refuse(job, 504, LATE)
-        return [job for job in jobs if job not in late]
+        timely = []
+        for job in jobs:
+            if job.deadline is not None and job.deadline <= now:
+                self._counters.add("expired")
+                self._refuse(job, 504, LATE)
+            else:
+                timely.append(job)
+        return timely
 
     def _ready(self, model: LoadedModel, jobs: list[Job]) -> tuple[list[Job], Batch]:
         """The jobs whose numbers are finite, and their rows; the others are refused."""

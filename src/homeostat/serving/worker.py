@@ -183,6 +183,7 @@ class Worker:
     def _tick(self, now: float) -> None:
         self._counters.beat()
         self._routes.poll(now)
+        self._engine.expire()
         self._log.tick(now)
         if now - self._second >= 1.0:
             self._second = now
