@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,7 +160,7 @@ def check_trusted(path: Path, format: Format, formats: Collection[Format]) -> No
 def resident() -> int:
     """Bytes of memory this process has in use."""
     pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    return pages * 4096
+    return pages * mmap.PAGESIZE
 
 
 def _size(path: Path) -> int:
