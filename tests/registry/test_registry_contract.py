@@ -176,6 +176,30 @@ def test_a_new_registry_on_the_same_store_remembers(
     assert again.get("remembered", "1") == made
 
 
+def test_a_project_that_was_moved_says_so_and_works_when_its_former_place_leads_to_it(
+    tmp_path: Path,
+) -> None:
+    def opened(project: Path) -> MlflowRegistry:
+        home = project / ".homeostat"
+        return MlflowRegistry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / ".homeostat").mkdir(parents=True)
+    opened(before).register(new_version(tmp_path / "new", run="one", model="m"))
+    before.rename(after)
+    link = f"ln -s {after} {before}"
+    with pytest.raises(Unavailable, match=link):
+        opened(after).get("m", "1")
+    with pytest.raises(Unavailable, match=link):
+        opened(after).register(new_version(tmp_path / "new", run="two", model="m"))
+    assert not before.exists(), "nothing was written where the project was"
+    before.symlink_to(after)
+    assert opened(after).get("m", "1").run == "one"
+    assert (
+        opened(after).register(new_version(tmp_path / "new", run="two", model="m")).version == "2"
+    )
+
+
 def test_a_file_that_is_no_database_is_unavailable_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
     registry = MlflowRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")

@@ -31,6 +31,8 @@ DIGEST = "homeostat.digest"
 RECORD = "version.json"
 GATES = "gates.json"
 SERVABLE = "servable"
+WITHIN = 2
+"""How deep the folder of the servables lies in a project: `.homeostat/artifacts`."""
 
 # what MLflow keeps of a parameter and of a tag; the exact values are in version.json
 _PARAM, _TAG, _BATCH = 6000, 5000, 100
@@ -103,6 +105,7 @@ class MlflowRegistry:
 
         found = self._client.get_experiment_by_name(name)
         if found is not None:
+            self._not_moved(found.artifact_location, self._artifacts / name)
             return str(found.experiment_id)
         location = None if self._is_server else (self._artifacts.resolve() / name).as_uri()
         try:
@@ -210,6 +213,8 @@ class MlflowRegistry:
             folder = Path(unquote(source.path)).parent
             if (folder / RECORD).exists():
                 return folder
+        run = self._artifacts / found.name / str(found.run_id)
+        self._not_moved(found.source, run / "artifacts" / SERVABLE)
         copy = self._artifacts.resolve() / "fetched" / str(found.run_id)
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -221,6 +226,21 @@ class MlflowRegistry:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return copy
+
+    def _not_moved(self, location: str, here: Path) -> None:
+        """Raises Unavailable where files are not at their location, but at our place: MLflow keeps
+        whole paths, and would read nothing and write somewhere else."""
+        source, ours = urlparse(location), here.resolve()
+        before = Path(unquote(source.path))
+        if source.scheme not in ("file", "") or before.exists() or not ours.exists():
+            return
+        project = WITHIN + len(ours.relative_to(self._artifacts.resolve()).parts) - 1
+        raise Unavailable(
+            "the project was moved, and MLflow knows its files by where they were",
+            path=str(before),
+            remedy="move it back, or let its former place lead here: "
+            f"ln -s {ours.parents[project]} {before.parents[project]}",
+        )
 
     # -- the store ----------------------------------------------------------------------------
 
