@@ -151,8 +151,6 @@ def homeostat(*words: str, root: Path) -> list[str]:
 
 Announce = Callable[["Address"], None]
 """Is told where, once every worker accepts requests there."""
-
-
 Tell = Callable[["Readiness"], None]
 """Is told whether predictions are answered, at first and when that changes."""
 
@@ -165,44 +163,19 @@ def serve(
     ready: Announce,
     tell: Tell,
     note: Callable[[str], None],
+    loop: Sequence[str] | None = None,
 ) -> None:
-    """The data plane until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
-    _serve(platform, where, workers, {}, ready, tell, note)
-
-
-def up(
-    platform: Platform,
-    where: Address,
-    workers: int | None,
-    *,
-    ready: Announce,
-    tell: Tell,
-    note: Callable[[str], None],
-    interval: float = 1.0,
-    json: bool = False,
-) -> None:
-    """The data plane and the loop, until SIGTERM or SIGINT. Raises Unavailable, BadInput."""
-    words = ["--interval", str(interval), *(["--json"] if json else [])]
-    _serve(platform, where, workers, {"controller": words}, ready, tell, note)
-
-
-def _serve(
-    platform: Platform,
-    where: Address,
-    workers: int | None,
-    others: dict[str, list[str]],
-    ready: Announce,
-    tell: Tell,
-    note: Callable[[str], None],
-) -> None:
+    """The data plane until SIGTERM or SIGINT, and beside it a controller with the options `loop`;
+    None: no controller. Raises Unavailable, BadInput."""
     from homeostat.control.readiness import Watch
     from homeostat.serving.supervisor import Supervisor
 
-    watch = Watch(platform, loop=bool(others), tell=tell)
+    watch = Watch(platform, loop=loop is not None, tell=tell)
     spec = platform.project.serving
     companions = {
         name: homeostat(name, "--parent", str(os.getpid()), *words, root=platform.root)
-        for name, words in {"keeper": [], **others}.items()
+        for name, words in (("keeper", ()), ("controller", loop))
+        if words is not None
     }
     supervisor = Supervisor(
         platform.home,

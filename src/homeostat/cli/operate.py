@@ -73,21 +73,9 @@ def up(
     json: JsonFlag = False,
 ) -> None:
     """Serve, watch, retrain and roll out. Everything, on this machine, until Ctrl-C."""
-    from homeostat import app
-
-    platform = settings(context).platform()
     where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
-    ready, tell = _announcer(platform.stream, as_json=json), _teller(as_json=json)
-    app.up(
-        platform,
-        where,
-        workers,
-        ready=ready,
-        tell=tell,
-        note=_complain,
-        interval=interval,
-        json=json,
-    )
+    loop = ["--interval", str(interval), *(["--json"] if json else [])]
+    _serve(context, where, workers, as_json=json, loop=loop)
 
 
 def serve(
@@ -102,12 +90,23 @@ def serve(
     json: JsonFlag = False,
 ) -> None:
     """Answer requests only (the data plane), until Ctrl-C."""
+    where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
+    _serve(context, where, workers, as_json=json)
+
+
+def _serve(
+    context: typer.Context,
+    where: Address,
+    workers: int | None,
+    *,
+    as_json: bool,
+    loop: list[str] | None = None,
+) -> None:
     from homeostat import app
 
     platform = settings(context).platform()
-    where = _address(host, port, grpc_port, tls_cert, tls_key, no_grpc=no_grpc)
-    ready, tell = _announcer(platform.stream, as_json=json), _teller(as_json=json)
-    app.serve(platform, where, workers, ready=ready, tell=tell, note=_complain)
+    ready, tell = _announcer(platform.stream, as_json=as_json), _teller(as_json=as_json)
+    app.serve(platform, where, workers, ready=ready, tell=tell, note=_complain, loop=loop)
 
 
 def _address(
@@ -154,7 +153,12 @@ def _teller(*, as_json: bool) -> Callable[[Readiness], None]:
     def tell(found: Readiness) -> None:
         from homeostat.cli import render
 
-        document({"ready": found}) if as_json else say(render.readiness(found))
+        if as_json:
+            import msgspec
+
+            document({"ready": found.version is not None, **msgspec.structs.asdict(found)})
+        else:
+            say(render.readiness(found))
         sys.stdout.flush()
 
     return tell

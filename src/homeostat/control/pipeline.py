@@ -43,8 +43,9 @@ class PipelineResult(msgspec.Struct, frozen=True):
 def _find(platform: Platform, run: str) -> tuple[State, Run]:
     state = load(platform.events.read(platform.stream))
     if run not in state.runs:
-        known = ", ".join(list(state.runs)[-3:]) or "none yet"
-        raise NotFound(f"no run {run!r}", found=f"runs {known}", remedy="homeostat run")
+        known = ", ".join(list(state.runs)[-3:])
+        found = f"runs {known}" if known else "none yet"
+        raise NotFound(f"no run {run!r}", found=found, remedy="homeostat run")
     return state, state.runs[run]
 
 

@@ -88,7 +88,11 @@ def register(platform: Platform, path: Path, test: str, given: Given, by: str) -
         model = _opened(path, folder, manifest, project.serving.formats)
         rows = _read(table, manifest, test)
         champion = champion_of(platform)
-        verdict, metrics = ask_gates(platform, folder, table, champion)
+        try:
+            verdict, metrics = ask_gates(platform, folder, table, champion)
+        except BadInput as error:
+            error.path = error.path or test  # the rows, which the champion is to score too
+            raise
         if not verdict.passed:
             raise Refused(
                 f"not registered: {verdict.sentence}",

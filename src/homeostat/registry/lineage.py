@@ -52,7 +52,7 @@ def lineage(version: str, versions: Sequence[Version], history: History = ()) ->
         raise NotFound(
             f"there is no version {version!r}",
             found=f"versions {', '.join(known)}" if known else "no versions at all",
-            remedy="homeostat run makes and registers one",
+            remedy=None if known else "homeostat run makes and registers one",
         )
     children: dict[str, list[str]] = {}
     for v in versions:

@@ -67,7 +67,7 @@ def inputs(frame: pl.DataFrame, manifest: Manifest) -> Column | dict[str, Column
         raise BadInput(
             f"the table lacks {len(missing)} of the {len(manifest.inputs)} features of the model",
             found=f"no column {', '.join(map(repr, missing[:5]))}",
-            remedy="let the transform keep what the champion was fitted on, or leave out "
+            remedy="keep in the table what the champion was fitted on, or leave out "
             "`gates.against_champion` and `gates.anchor.margin` for this run",
         )
     if manifest.plain:
