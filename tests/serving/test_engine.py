@@ -62,8 +62,9 @@ class Heard:
         inputs = inputs_for(model, read, served.order)
         dialect: Any = self
         return Job(
-            self, dialect, served, model, chosen, read, inputs, None, self.id, rows, 0.0, None
-        )
+            self, dialect, served, model, chosen, read, served.order, inputs, None, self.id, rows,
+            0.0, None,
+        )  # fmt: skip
 
 
 def test_who_names_a_version_does_not_wait_behind_all_who_do_not(tmp_path: Path) -> None:

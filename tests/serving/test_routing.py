@@ -56,6 +56,23 @@ def test_a_version_asked_for_by_name_answers_whatever_the_split(served: Plane) -
     assert served.logged().select("version", "arm", "probability").rows() == [("2", "canary", 1.0)]
 
 
+def test_rows_by_position_for_a_version_by_name_are_what_its_metadata_says(served: Plane) -> None:
+    served.start()
+    other = served.model("2", inputs=("c", "a", "b"), weights=(1.0, 0.0, -1.0))
+    served.publish(served.model("1"), canary=other, percent=0, paired=1.0)
+    about = served.client.get("/v2/models/m/versions/2").json()
+    assert about["parameters"]["features"] == ["c", "a", "b"]
+    (tensor,) = about["inputs"]
+    request = {**tensor, "shape": [1, 3], "data": [1.0, 3.0, 0.5]}
+    answer = served.client.post("/v2/models/m/versions/2/infer", json={"inputs": [request]}).json()
+    assert answer["outputs"][0]["data"] == pytest.approx([sigmoid(0.5)])
+    # and so it is for the version that scores beside it
+    wait_for(lambda: served.logged().height == 2, "paired scoring")
+    (shadow,) = served.logged().filter(pl.col("arm") == "shadow").to_dicts()
+    assert (shadow["version"], shadow["features"]) == ("1", [3.0, 0.5])
+    assert served.client.post("/v2/models/m/infer", json=v2()).json()["model_version"] == "1"
+
+
 def test_without_a_canary_its_traffic_stops_at_once(served: Plane) -> None:
     served.start(workers=2)
     champion = served.model("1")

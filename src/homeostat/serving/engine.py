@@ -368,7 +368,7 @@ class Engine:
             rows = x
             if other.columns != job.model.columns or other.plain != job.model.plain:
                 try:
-                    inputs = inputs_for(other, job.rows, served.order)
+                    inputs = inputs_for(other, job.rows, job.order)
                 except BadInput as error:
                     self.shadows.failed(served.model, other, job.id, job.n, str(error))
                     continue

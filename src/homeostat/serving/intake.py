@@ -117,17 +117,19 @@ class Intake:
             if key is None and served.sticky is not None:
                 key = rows.value(served.sticky, served.where)
             model, chosen = served.assign(id if key is None else key)
+            order = served.order
         else:
             model, chosen = served.named(version)
+            order = model.inputs  # as its metadata says
         if outputs is not None:
             outputs.check(output_names(model))
         inputs: Inputs
         if type(rows) is Positional and rows.width == served.widths.get(model):
             inputs = rows.flat  # as nearly always, and as it came
         else:
-            inputs = inputs_for(model, rows, served.order)
+            inputs = inputs_for(model, rows, order)
         return Job(
-            request, dialect, served, model, chosen, rows, inputs, outputs, id, rows.n,
+            request, dialect, served, model, chosen, rows, order, inputs, outputs, id, rows.n,
             request.started, request.deadline,
         )  # fmt: skip
 

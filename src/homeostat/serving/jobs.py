@@ -124,7 +124,8 @@ class Dialect(Protocol[R]):
 class Job(msgspec.Struct, eq=False):
     """A request that waits for its scores: who answers it, and what it brings.
 
-    request: a `Request`, of the kind that its dialect reads.
+    request: a `Request`, of the kind that its dialect reads. order: what positions in its rows
+    mean, the inputs of the champion or of the version that was asked for by name.
     """
 
     request: Any
@@ -133,6 +134,7 @@ class Job(msgspec.Struct, eq=False):
     model: LoadedModel
     chosen: Assignment
     rows: Rows
+    order: tuple[str, ...]
     inputs: Inputs
     outputs: Outputs | None
     id: str
