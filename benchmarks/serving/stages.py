@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvloop
 from benchmarks.serving import catalogue, load, measure, models, ours, report
@@ -55,8 +55,13 @@ STAGES = {
     "serving/lanes": "batch: gather, concatenate, hand out",
     "serving/jobs": "batch: gather, concatenate, hand out",
     "serving/pace": "batch: gather, concatenate, hand out",
-    "serving/grpc_front": "gRPC",
-    "serving/grpc_codec": "gRPC",
+    "serving/http2": "HTTP/2: frames, streams, write",
+    "serving/frames": "HTTP/2: frames, streams, write",
+    "serving/heads": "HTTP/2: frames, streams, write",
+    "serving/streams": "HTTP/2: frames, streams, write",
+    "serving/grpc_front": "gRPC: calls and messages",
+    "serving/grpc_call": "gRPC: calls and messages",
+    "serving/grpc_codec": "gRPC: calls and messages",
     "serving/codec": "read and write JSON and tensors",
     "serving/requests": "read and write JSON and tensors",
     "serving/rows": "read and write JSON and tensors",
@@ -137,28 +142,39 @@ def profile_inside(model: str, payload: Payload, connections: int, seconds: floa
         folder = Path(scratch)
         ours.prepare(folder / "home", models.make(folder / "models")[model], ours.AS_IS)
         wires = catalogue.OURS.wires(payload, model)
-        if isinstance(wires, str) or payload.kind == "grpc":
-            raise RuntimeError("only HTTP can be asked without sockets")
+        if isinstance(wires, str):
+            raise RuntimeError(wires)
         sampler = Sampler(Path(homeostat.__file__).parent, frozenset())
         sampler.install()
-        us = uvloop.run(_ticks(folder / "home", wires, connections, seconds))
+        grpc = payload.kind == "grpc"
+        us = uvloop.run(_ticks(folder / "home", wires, connections, seconds, grpc=grpc))
         sampler.write(folder / "samples")
         return _shared(folder / "samples", 1e6 / us, us)
 
 
-async def _ticks(home: Path, wires: load.MakeWire, connections: int, seconds: float) -> float:
+async def _ticks(
+    home: Path, wires: load.MakeWire, connections: int, seconds: float, *, grpc: bool
+) -> float:
     """-> microseconds of a request in the fastest tenth of the ticks."""
     clock = ScaledClock.parse(None, time.time_ns)
     worker = Worker(Layout(home).make(), ServingSpec(), 0, clock)
     await worker._first_routes()
-    sinks = [_Sink() for _ in range(connections)]
-    asked = [Connection(worker._server) for _ in sinks]
+    made = worker.calls() if grpc else lambda: Connection(worker._server)
+    sinks = [_Sink(b"grpc-status" if grpc else b"") for _ in range(connections)]
+    asked: list[Any] = [made() for _ in sinks]
     for connection, sink in zip(asked, sinks, strict=True):
         connection.connection_made(sink)
     sources = [wires(7 * k) for k in range(connections)]
+    for connection, source in zip(asked, sources, strict=True):
+        if opening := source.opening():
+            connection.data_received(opening)
     taken, end = [], time.monotonic() + seconds
     os.kill(os.getpid(), signal.SIGUSR2)
     while time.monotonic() < end:
+        for source, sink in zip(sources, sinks, strict=True):
+            if sink.other:  # such as that there is room for more
+                source.feed(sink.other)
+                sink.other = b""
         requests = [source.request() for source in sources]
         started = time.perf_counter_ns()
         for connection, request in zip(asked, requests, strict=True):
@@ -178,14 +194,17 @@ async def _ticks(home: Path, wires: load.MakeWire, connections: int, seconds: fl
 
 
 class _Sink(asyncio.Transport):
-    """Counts the answers and throws them away."""
+    """Counts the answers, which have `mark` in them, and keeps what else is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: bytes) -> None:
         super().__init__()
-        self.answers = 0
+        self.mark, self.answers, self.other = mark, 0, b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.answers += 1
+        if self.mark in bytes(data):
+            self.answers += 1
+        else:
+            self.other += bytes(data)
 
 
 def _shared(samples: Path, rate: float, us: float) -> Profile:

@@ -124,7 +124,7 @@ class Worker:
         accepting = []
         if grpc is not None:
             called = listen(*grpc)
-            accepting.append((called, await self._accept(self._calls(), called, tls, "h2")))
+            accepting.append((called, await self._accept(self.calls(), called, tls, "h2")))
         requests = await self._accept(lambda: Connection(self._server), listener, tls)
         accepting.append((listener, requests))
         self._accepting = True
@@ -159,7 +159,7 @@ class Worker:
             ssl_handshake_timeout=HANDSHAKE if tls is not None else None,
         )
 
-    def _calls(self) -> Callable[[], asyncio.Protocol]:
+    def calls(self) -> Callable[[], asyncio.Protocol]:
         """What makes a connection for gRPC."""
         # what costs memory and time is imported by those only who want it
         from homeostat.serving import http2
