@@ -127,12 +127,18 @@ def test_what_is_no_message(body: bytes, window: int, status: int) -> None:
 
 @given(st.text())
 def test_the_words_of_an_error_come_through_as_printable_ascii(words: str) -> None:
-    words = words.encode(errors="replace").decode()
+    words = words.encode(errors="replace").decode()[:500]
     fields = dict(Blocks(lambda _: None).fields(error(3, words)))
     said = fields[b"grpc-message"]
     assert all(0x20 <= byte <= 0x7E for byte in said)
     assert unquote(said.decode()) == words
     assert fields[b"grpc-status"] == b"3"
+
+
+def test_an_error_fits_into_a_frame() -> None:
+    block = error(12, "\U0001f600" * 100_000)
+    assert len(block) < 16_384
+    assert dict(Blocks(lambda _: None).fields(block))[b"grpc-message"].endswith(b"...")
 
 
 @given(st.binary(max_size=300), st.integers(0, 70_000))

@@ -279,6 +279,10 @@ BROKEN: dict[str, tuple[bytes, Code]] = {
     "a literal cut short": (HELLO + frame(HEADERS, 4, 1, b"\x00\x05ab"), Code.COMPRESSION_ERROR),
     "a number without end": (HELLO + frame(HEADERS, 4, 1, b"\xff" * 99), Code.COMPRESSION_ERROR),
     "no Huffman": (HELLO + frame(HEADERS, 4, 1, b"\x00\x81\xff\x01a"), Code.COMPRESSION_ERROR),
+    "a table changed three times": (
+        HELLO + frame(HEADERS, 5, 1, b"\x20\x3f\xe1\x1f\x20" + BLOCKED),
+        Code.COMPRESSION_ERROR,
+    ),
     "a table too large": (HELLO + frame(HEADERS, 4, 1, b"\x3f\xff\x7f"), Code.COMPRESSION_ERROR),
     "fields too large": (
         HELLO + frame(HEADERS, 4, 1, b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000 + b"\xbe" * 9),
@@ -430,6 +434,16 @@ def test_an_answer_waits_for_room_on_its_stream_and_on_the_connection() -> None:
     assert len(talk.body(1)) == 100_000
     assert talk.is_answered(1)
     assert max(len(f.payload) for f in talk.of(DATA)) <= 16_384
+    assert talk.balanced()
+
+
+def test_an_answer_without_room_of_its_own_holds_up_no_other() -> None:
+    talk = Talk(PREFACE + frames.settings({4: 0}), app=Echo(much=100))
+    talk.say(request(1), request(3), grow(3, 100))
+    assert (len(talk.body(1)), talk.is_answered(3)) == (0, True)
+    talk.say(frames.settings({4: 100}), request(5))
+    assert talk.is_answered(1)
+    assert talk.is_answered(5)
     assert talk.balanced()
 
 

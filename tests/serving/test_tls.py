@@ -92,6 +92,12 @@ def test_grpc_is_served_with_the_same_certificate(secured: Any, authority: trust
         call = channel.unary_unary(f"/{oip.SERVICE}/ServerLive")
         said = oip.message("ServerLiveResponse").FromString(call(b"", timeout=60))
     assert said.live
+    context = trusting(authority)
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    for port, protocol in ((secured.server.grpc_port, "h2"), (secured.server.port, "http/1.1")):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=60)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            assert client.selected_alpn_protocol() == protocol
     with grpc.insecure_channel(target) as channel:
         call = channel.unary_unary(f"/{oip.SERVICE}/ServerLive")
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):

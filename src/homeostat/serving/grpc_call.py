@@ -30,6 +30,9 @@ CODES = {
 PREFIX = 5
 """Bytes before a message: whether it is compressed, and its length."""
 
+WORDS = 500
+"""Characters of an error."""
+
 _ENCODINGS = {b"identity": 0, b"deflate": zlib.MAX_WBITS, b"gzip": zlib.MAX_WBITS | 16}
 _TYPE = re.compile(rb"application/grpc(\+proto)?([ \t]*;.*)?", re.IGNORECASE | re.DOTALL)
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
@@ -129,7 +132,9 @@ def answer(said: bytes) -> bytes:
 
 
 def error(code: int, why: str) -> bytes:
-    """The block of a call that ends without a message."""
+    """The block of a call that ends without a message; it fits into a frame."""
+    if len(why) > WORDS:
+        why = f"{why[: WORDS - 3]}..."
     block = _PLAIN + field(b"grpc-status", b"%d" % code) + field(b"grpc-message", _percent(why))
     return block + _ACCEPTED if code == UNIMPLEMENTED else block
 

@@ -13,7 +13,7 @@ from homeostat.serving.frames import Broken, Code, Malformed
 
 LIST = 16 * 1024
 """Bytes of all names and values of a head, each field with 32 more (MAX_HEADER_LIST_SIZE)."""
-BLOCKS, BLOCK = 64, 1024
+BLOCKS, BLOCK = 16, 512
 """How many blocks a connection remembers, and the bytes that one may have."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -74,7 +74,7 @@ class Blocks:
     def fields(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Any block, also of what nobody wants to know: it may change what later ones mean.
         Raises Broken."""
-        self._table.changed = block[:1] != b"" and block[0] & 0xE0 == 0x20  # it changes its size
+        self._table.changed = _resizes(block)
         try:
             return list(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
@@ -85,6 +85,22 @@ class Blocks:
         finally:
             if self._table.changed:
                 self._known.clear()
+
+
+def _resizes(block: bytes) -> bool:
+    """Whether a block begins by changing the size of the table. Once down and once up can have a
+    meaning (RFC 7541, section 4.2); reading thousands would keep us busy. Raises Broken."""
+    at = changes = 0
+    while block[at : at + 1] and block[at] & 0xE0 == 0x20:
+        changes += 1
+        if changes > 2:
+            raise Broken(Code.COMPRESSION_ERROR, "the size of the table is changed at most twice")
+        if block[at] & 0x1F == 0x1F:
+            at += 1
+            while block[at : at + 1] and block[at] & 0x80:
+                at += 1
+        at += 1
+    return changes > 0
 
 
 def read_head(fields: list[tuple[bytes, bytes]]) -> Head:

@@ -5,6 +5,7 @@ a client can send, hold up or make us keep (RFC 9113; priorities are ignored, no
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from time import monotonic
 from typing import cast
 
@@ -31,7 +32,7 @@ CALM = 1000.0
 """Requests taken back, and settings changed, per second, beyond which a client is parted with."""
 HEARD = 5.0
 """Seconds that a client has to hear that it should go; what it sent before is answered."""
-REMEMBERED = 1024
+REMEMBERED = STREAMS
 """Streams that have ended of which a connection knows how."""
 _PARTING = b"parting!"
 _GREETING = frames.settings(
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._taken = 0  # bytes that came since the client was given room for more
         self._window = self._first_window = frames.WINDOW
         self._blocked: dict[int, Stream] = {}  # whose answers wait for room
+        self._ready: OrderedDict[int, Stream] = OrderedDict()  # for room on the connection only
         self._owed = 0
         self._calm = Bucket(CALM, 0.0)
         self._made = self._idle_since = self._block_since = monotonic()
@@ -349,8 +351,8 @@ class Connection(asyncio.Protocol):
                 self._reset(stream, Code.PROTOCOL_ERROR)
             elif self._first_window + stream.credit > LARGEST:
                 self._reset(stream, Code.FLOW_CONTROL_ERROR)
-        if self._blocked:
-            self._pump()
+            self._wait(stream)
+        self._pump()
 
     def _rst_stream(self, id: int, payload: bytes) -> None:
         frames.read_number(payload, "RST_STREAM")
@@ -379,9 +381,10 @@ class Connection(asyncio.Protocol):
             self._first_window = first
             if any(first + stream.credit > LARGEST for stream in self._streams.values()):
                 raise Broken(Code.FLOW_CONTROL_ERROR, "a window of more than 2^31-1 bytes")
+            for stream in self._blocked.values():
+                self._wait(stream)
         self._write(_ACK)
-        if self._blocked:
-            self._pump()
+        self._pump()
 
     def _restrain(self, what: str) -> None:
         """Raises Broken when a client does too often what costs us more than it."""
@@ -435,7 +438,7 @@ class Connection(asyncio.Protocol):
             return
         begin = make(frames.HEADERS, frames.END_HEADERS, id, len(head)) + head
         room = min(self._window, self._first_window + stream.credit, frames.SIZE)
-        if size <= room and not self._blocked:
+        if not size or (size <= room and not self._ready):
             flags = frames.END_HEADERS | frames.END_STREAM
             data = make(frames.DATA, 0, id, size)
             end = make(frames.HEADERS, flags, id, len(trailers))
@@ -450,32 +453,36 @@ class Connection(asyncio.Protocol):
         stream.rest, stream.trailers, stream.moved = memoryview(body), trailers, monotonic()
         self._owed += size
         self._blocked[id] = stream
+        self._wait(stream)
         self._pump()
+
+    def _wait(self, stream: Stream) -> None:
+        """Where an answer that is not sent waits: for the connection, or for its own stream."""
+        if not stream.rest or self._first_window + stream.credit <= 0:
+            self._ready.pop(stream.id, None)
+        elif stream.id not in self._ready:
+            self._ready[stream.id] = stream
 
     def _pump(self) -> None:
         """Send what there is room for, a frame of each answer in turn."""
-        moved = True
-        while moved and not self._full:
-            moved = False
-            for stream in list(self._blocked.values()):
-                room = min(self._window, self._first_window + stream.credit, frames.SIZE)
-                size = min(len(stream.rest), max(0, room))
-                if stream.rest and not size:
-                    continue
-                moved = True
-                part, stream.rest = stream.rest[:size], stream.rest[size:]
-                stream.credit -= size
-                self._window -= size
-                self._pay(size)
-                stream.moved = monotonic()
-                self._write(frames.frame(frames.DATA, 0, stream.id, bytes(part)))
-                if not stream.rest:
-                    del self._blocked[stream.id]
-                    flags = frames.END_HEADERS | frames.END_STREAM
-                    self._write(frames.frame(frames.HEADERS, flags, stream.id, stream.trailers))
-                    self._finish(stream)
-                if self._full:
-                    return
+        while self._ready and self._window > 0 and not self._full:
+            id, stream = self._ready.popitem(last=False)
+            size = min(
+                len(stream.rest), self._window, self._first_window + stream.credit, frames.SIZE
+            )
+            part, stream.rest = stream.rest[:size], stream.rest[size:]
+            stream.credit -= size
+            self._window -= size
+            self._pay(size)
+            stream.moved = monotonic()
+            self._write(frames.frame(frames.DATA, 0, id, bytes(part)))
+            if stream.rest:
+                self._wait(stream)
+            else:
+                del self._blocked[id]
+                flags = frames.END_HEADERS | frames.END_STREAM
+                self._write(frames.frame(frames.HEADERS, flags, id, stream.trailers))
+                self._finish(stream)
 
     def _pay(self, size: int) -> None:
         """So much of an answer is not kept any more."""
@@ -510,6 +517,7 @@ class Connection(asyncio.Protocol):
         stream.closed = True
         self._remember(id, cut=False)
         if self._blocked.pop(id, None) is not None:
+            self._ready.pop(id, None)
             self._pay(len(stream.rest))
             stream.rest = memoryview(b"")
         elif stream.answered:
