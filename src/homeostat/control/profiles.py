@@ -92,8 +92,9 @@ class Profiles:
             _, since, traffic = self._open
         if since < until:
             log = self._platform.log.read(self._platform.stream, since, until)
-            more = profiles(log, watched, version, since, until - since, 1)
-            traffic = together(watched, [{name: [p] for name, p in traffic.items()}, more])
+            if log.height:
+                more = profiles(log, watched, version, since, until - since, 1)
+                traffic = together(watched, [{name: [p] for name, p in traffic.items()}, more])
             self._open = (which, until, traffic)
         return traffic
 

@@ -9,7 +9,7 @@ grouping; sums to rounding. A profile of no more than SAMPLE rows has all of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 
 import msgspec
@@ -196,11 +196,8 @@ class Profile(msgspec.Struct, frozen=True):
 
 def total(scheme: Scheme, parts: Sequence[Profile]) -> Profile:
     """The profile of all parts together; of none: of nothing."""
-    whole = scheme.empty()
-    for part in parts:
-        if part.rows:  # most minutes of a quiet model have none
-            whole = whole + part
-    return whole
+    some = [part for part in parts if part.rows]  # most minutes of a quiet model have none
+    return reduce(Profile.__add__, some) if some else scheme.empty()
 
 
 def profile(
