@@ -157,7 +157,7 @@ def monitors_silence(
 def _act(platform: Platform, decide: Callable[[State], Sequence[LoopEvent]]) -> State:
     """Decide on what is, write, apply. A daemon that writes meanwhile only makes it try again."""
     left = settle(platform, decide)
-    controller = Controller(platform)
+    controller = Controller(platform, left)
     problems: list[str] = []
     controller.reconcile(controller.state(), problems)
     if problems:

@@ -68,9 +68,10 @@ class Draft:
 class Controller:
     """Closes the loop for one model. Keeps nothing but caches of what it can read again."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, state: State | None = None) -> None:
+        """state: one that was read before, from which on to read."""
         self.platform = platform
-        self._state = State()
+        self._state = state or State()
         self._versions: dict[str, Version] = {}
         self._reference: tuple[str, Reference] | None = None
         self._aliased: tuple[str | None, str | None] | None = None
