@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from homeostat.control.gauges import Labels
 from homeostat.control.platform import Platform
 from homeostat.control.profiles import Profiles
+from homeostat.core.records import equal, microseconds, there
 from homeostat.core.version import Version
 from homeostat.monitoring.model import CONTROLLER, WORKERS, MonitorState, WindowObserved
 from homeostat.monitoring.window import Reference, quality_since, windows_due
@@ -77,9 +80,8 @@ def matured_rows(platform: Platform, version: str, end: datetime) -> pl.DataFram
     spec, matures = platform.project.monitoring, platform.project.data.label.matures_after
     until = end - matures
     rows = platform.log.read(platform.stream, quality_since(spec, until), until)
-    rows = rows.filter((pl.col("version") == version) & pl.col("score").is_not_null())
-    rows = rows.unique("id", keep="first", maintain_order=True)
-    labels = platform.labels.as_known(end, rows["id"]).select("id", "label")
+    rows = _first(rows, equal(rows["version"], version) & there(rows["score"]))
+    labels = platform.labels.as_known(end, rows["id"])[["id", "label"]]
     return rows.join(labels, on="id", how="left", maintain_order="left")
 
 
@@ -88,9 +90,16 @@ def labels(platform: Platform, end: datetime) -> Labels:
     spec, matures = platform.project.monitoring, platform.project.data.label.matures_after
     until = end - matures
     asked = platform.log.read(platform.stream, until - spec.window, until)
-    asked = asked.filter(pl.col("score").is_not_null()).unique("id")[["id", "time"]]
+    asked = _first(asked[["id", "time", "score"]], there(asked["score"]))
     known = platform.labels.as_known(end, asked["id"])[["id", "known"]]
-    delay = (pl.col("known") - pl.col("time")).dt.total_microseconds() / 1e6
-    seconds = asked.join(known, on="id").select(delay).to_series()
+    both = asked.join(known, on="id")
+    seconds = pl.Series((microseconds(both["known"]) - microseconds(both["time"])) / 1e6)
     quantiles = {q: seconds.quantile(q) for q in QUANTILES} if len(seconds) else {}
     return Labels(asked.height, len(seconds), {q: s for q, s in quantiles.items() if s is not None})
+
+
+def _first(rows: pl.DataFrame, which: NDArray[np.bool_]) -> pl.DataFrame:
+    """Of those rows the first of each request."""
+    rows = rows if which.all() else rows.filter(pl.Series(which))
+    alone = rows["id"].n_unique() == rows.height
+    return rows if alone else rows.unique("id", keep="first", maintain_order=True)

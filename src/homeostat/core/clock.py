@@ -21,13 +21,23 @@ class Clock(Protocol):
 
 def from_ns(ns: int) -> datetime:
     """Nanoseconds since the epoch -> aware UTC datetime (microsecond precision, exact)."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
+    return from_us(ns // 1000)
+
+
+def from_us(us: int) -> datetime:
+    """Microseconds since the epoch -> aware UTC datetime, exact."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
 def to_ns(at: datetime) -> int:
     """Aware datetime -> nanoseconds since the epoch, exact."""
     delta = at - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400_000_000 + delta.seconds * 1_000_000 + delta.microseconds) * 1000
+
+
+def to_us(at: datetime) -> int:
+    """Aware datetime -> microseconds since the epoch, exact."""
+    return to_ns(at) // 1000
 
 
 class ScaledClock:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from homeostat.core.clock import to_us
 from homeostat.core.servable import Datatype, Field
 
 TIME = pl.Datetime("us", "UTC")
@@ -35,6 +39,32 @@ LABELS: dict[str, pl.DataType] = {
     "time": TIME,  # when the outcome happened, as the sender says
     "known": TIME,  # when it reached us: decides what was known at any time
 }
+
+
+def microseconds(times: pl.Series) -> NDArray[np.int64]:
+    """Since 1970, of a column of type TIME without nulls."""
+    return times.to_numpy().view(np.int64)
+
+
+def instant(at: datetime) -> pl.Expr:
+    """An instant to compare a column of type TIME with: Polars takes ten times as long to make
+    one of an aware datetime."""
+    return pl.lit(to_us(at)).cast(TIME)
+
+
+def there(column: pl.Series) -> NDArray[np.bool_]:
+    """Where there is a value."""
+    nulls, n = column.null_count(), len(column)
+    if nulls in (0, n):
+        return np.zeros(n, np.bool_) if nulls else np.ones(n, np.bool_)
+    return column.is_not_null().to_numpy()
+
+
+def equal(column: pl.Series, value: float | str) -> NDArray[np.bool_]:
+    """Where there is this value."""
+    found = column == value
+    return (found.fill_null(value=False) if found.null_count() else found).to_numpy()
+
 
 _TYPES: dict[Datatype, Any] = {
     "BOOL": pl.Boolean, "BYTES": pl.String, "FP16": pl.Float32, "FP32": pl.Float32,

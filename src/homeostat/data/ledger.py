@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from homeostat.core.errors import BadInput
-from homeostat.core.records import LABELS, TIME
+from homeostat.core.records import LABELS, TIME, instant
 
 COLUMNS = list(LABELS)
 
@@ -66,7 +66,7 @@ def as_known(rows: pl.DataFrame, at: datetime, ids: pl.Series | None = None) -> 
     nothing, so `time` and `known` are those of the first fact with the present value.
     ids: answer for these only.
     """
-    told = pl.col("known") <= at
+    told = pl.col("known") <= instant(at)
     if ids is not None:
         told &= pl.col("id").is_in(ids.cast(pl.String).implode())
     rows = rows[COLUMNS].filter(told)

@@ -12,7 +12,7 @@ import polars as pl
 from homeostat.core.errors import BadInput
 from homeostat.core.metrics import Estimate, measure
 from homeostat.core.names import Arm
-from homeostat.core.records import PREDICTIONS, input_type, inputs_of
+from homeostat.core.records import PREDICTIONS, equal, input_type, inputs_of, there
 from homeostat.core.servable import Field
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.monitoring.calibration.levels import MONITORS, Levels, nominal
@@ -373,9 +373,7 @@ def _outcomes(
 def _own(matured: pl.DataFrame, version: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> label (NaN where it is not known), score, propensity of what a version scored, (n,)."""
     scored = matured.get_column(SCORE)
-    own = (matured.get_column("version") == version).fill_null(value=False).to_numpy()
-    if scored.null_count():
-        own &= scored.is_not_null().to_numpy()
+    own = equal(matured.get_column("version"), version) & there(scored)
     label = matured.get_column(LABEL).cast(pl.Float64).to_numpy()[own]
     propensity = np.ones(len(label))
     if PROPENSITY in matured.columns:

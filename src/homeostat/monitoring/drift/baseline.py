@@ -248,7 +248,8 @@ def numbers(series: pl.Series) -> NDArray[np.floating]:
 
 def floats(series: pl.Series) -> NDArray[np.floating]:
     """The values as floats, without nulls."""
-    return _floating(series).drop_nulls().to_numpy()
+    found = _floating(series)
+    return (found.drop_nulls() if found.null_count() else found).to_numpy()
 
 
 def _floating(series: pl.Series) -> pl.Series:

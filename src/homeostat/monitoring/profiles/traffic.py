@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from homeostat.core.clock import to_us
 from homeostat.core.errors import BadInput
 from homeostat.core.names import Arm
-from homeostat.core.records import inputs_of
+from homeostat.core.records import equal, inputs_of, microseconds, there
 from homeostat.core.servable import Field
 from homeostat.monitoring.drift.baseline import Baseline
 from homeostat.monitoring.drift.dependence import in_order
@@ -113,28 +114,20 @@ def profiles(
     log: rows of `core.records.PREDICTIONS`; shadow scores and rows outside are left out. version:
     whose scores count; features count of all answers that have those of the champion: as many
     numbers, and each of the others by its name and of its type."""
-    seen = log.select(
-        since=(pl.col("time") - start).dt.total_microseconds(),
-        answer=pl.col("arm").ne_missing(Arm.SHADOW.value),
-        fine=pl.col("error").is_null() & pl.col(SCORE).is_not_null(),
-        own=pl.col("version").eq_missing(version),
-        width=pl.col("features").list.len(),
-        priority=pl.col("id").hash(0),
-    )
-    since = seen["since"].to_numpy() // (step // timedelta(microseconds=1))
-    inside = (since >= 0) & (since < steps) & seen["answer"].to_numpy()
+    since = (microseconds(log["time"]) - to_us(start)) // (step // timedelta(microseconds=1))
+    inside = (since >= 0) & (since < steps) & ~equal(log["arm"], Arm.SHADOW.value)
     rows = np.bincount(since[inside], minlength=steps)
-    at = np.flatnonzero(inside & seen["fine"].to_numpy())
+    at = np.flatnonzero(inside & ~there(log["error"]) & there(log[SCORE]))
     group = since[at]
     errors = rows - np.bincount(group, minlength=steps)
-    others = () if all(field.plain for field in watched.fields) else ("inputs", "version")
-    answered = log.select("features", *others)
+    others = () if all(field.plain for field in watched.fields) else ("inputs",)
+    answered = log[["id", SCORE, "version", "features", *others]]
     answered = answered[at] if len(at) < log.height else answered
-    values, absent = _columns(answered, seen["width"].to_numpy()[at], watched.fields)
+    values, absent = _columns(answered, watched.fields)
     away = dict.fromkeys(values, absent)
-    values[SCORE] = log[SCORE].to_numpy()[at]
-    away[SCORE] = ~seen["own"].to_numpy()[at]
-    ids = seen["priority"].to_numpy()[at]
+    values[SCORE] = answered[SCORE].to_numpy()
+    away[SCORE] = ~equal(answered["version"], version)
+    ids = answered["id"].hash(0).to_numpy()
     requests = list(zip(rows.tolist(), errors.tolist(), strict=True))
     whole = profile(watched.whole, values, ids, absent=away, group=group, requests=requests)
     found = {WHOLE: whole}
@@ -155,13 +148,11 @@ def profiles(
 Values = np.ndarray | pl.Series
 
 
-def _columns(
-    rows: pl.DataFrame, widths: np.ndarray, fields: Sequence[Field]
-) -> tuple[dict[str, Values], np.ndarray]:
+def _columns(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[dict[str, Values], np.ndarray]:
     """-> each feature, and which rows have others: they are left out."""
     plain = [field.name for field in fields if field.plain]
     others = [field for field in fields if not field.plain]
-    table, absent = _matrix(rows["features"], widths, len(plain))
+    table, absent = _matrix(rows["features"], len(plain))
     values: dict[str, Values] = {name: table[:, i] for i, name in enumerate(plain)}
     if others:
         found = inputs_of(rows, others)
@@ -179,7 +170,7 @@ def filled(column: pl.Series) -> pl.Series:
 
 def _equal(column: Values, value: float | str) -> np.ndarray:
     if isinstance(column, pl.Series):
-        return (column == value).fill_null(value=False).to_numpy()
+        return equal(column, value)
     found: np.ndarray = column == value
     return found
 
@@ -188,9 +179,9 @@ def _some(column: Values, inside: np.ndarray) -> Values:
     return column.filter(pl.Series(inside)) if isinstance(column, pl.Series) else column[inside]
 
 
-def _matrix(features: pl.Series, widths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _matrix(features: pl.Series, width: int) -> tuple[np.ndarray, np.ndarray]:
     """-> the features (n, width), and which rows have not as many: they are left out."""
-    fits = widths == width
+    fits = features.list.len().to_numpy() == width
     table = np.full((len(features), width), np.nan, dtype=np.float32)
     if width and fits.any():
         kept = features if fits.all() else features.filter(pl.Series(fits))

@@ -87,11 +87,6 @@ def _ties_ascend(times: Times, ids: Texts) -> bool:
     return not np.count_nonzero(ids[same] > ids[same + 1])
 
 
-def microseconds(times: pl.Series) -> Times:
-    """Since 1970, of a column of `core.records.TIME`."""
-    return times.to_numpy().view(np.int64)
-
-
 def _rank(ids: list[str], many: int) -> NDArray[Any]:
     if len(ids) < many:
         place = {id: k for k, id in enumerate(sorted(ids))}

@@ -9,11 +9,12 @@ guards begin anew: the same records and labels lead to the same evidence, howeve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
+from homeostat.core.clock import from_us, to_us
 from homeostat.rollout.seen.answers import Answers, Arms
 from homeostat.rollout.seen.columns import NEVER, T, Texts, kept_by
 from homeostat.rollout.seen.evidence import Evidence
@@ -31,7 +32,6 @@ _ANSWERS = np.array(
     ]
 )
 """Whose records of which arm are answers."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Observations:
@@ -61,7 +61,7 @@ class Observations:
         self.versions, self.thresholds = (champion, candidate), thresholds
         self.since: datetime | None = since
         self.now: datetime | None = None
-        self._since, self._matures = _us(since), matures_after // timedelta(microseconds=1)
+        self._since, self._matures = to_us(since), matures_after // timedelta(microseconds=1)
         self._reader = Reader(champion, candidate, groups or {}, entity, rivals)
         self._requests = Requests(self._reader.groups, self._matures)
         self._arms = Arms(bool(rivals), entity is not None)
@@ -94,7 +94,7 @@ class Observations:
         when frauds are reported sooner than honest payments are cleared, the labels known so far
         are not a fair sample of the requests, and only those that had their full time are."""
         self.now = now
-        until = NEVER - 1 if settled is None else _us(settled) + self._matures
+        until = NEVER - 1 if settled is None else to_us(settled) + self._matures
         self._requests.until = until
         touched, changed = self._requests.news()
         for evidence in self._evidence.values():
@@ -104,7 +104,7 @@ class Observations:
         """When something is seen that is not now, if nothing comes in; None: never."""
         size = block // timedelta(microseconds=1)
         due = min((e.next_at(size) for e in self._evidence.values()), default=NEVER)
-        return None if due == NEVER else _EPOCH + timedelta(microseconds=due)
+        return None if due == NEVER else from_us(due)
 
     # -- what is seen -------------------------------------------------------------------------
 
@@ -200,7 +200,3 @@ def observe(
     seen.learn(labels)
     seen.settle(now, settled)
     return seen
-
-
-def _us(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)

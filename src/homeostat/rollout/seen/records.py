@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.names import Arm
-from homeostat.rollout.seen.columns import Array, Flags, microseconds
+from homeostat.core.records import microseconds, there
+from homeostat.rollout.seen.columns import Array
 
 Told = dict[str, NDArray[Any]]
 """Column -> what each of n records says."""
@@ -64,8 +65,8 @@ class Reader:
             "time": microseconds(log["time"]),
             "by": _codes(log["version"], self._by, BY_OTHERS),
             "arm": _codes(log["arm"], _ARMS, OTHER),
-            "failed": _there(log["error"]),
-            "scored": _there(score),
+            "failed": there(log["error"]),
+            "scored": there(score),
             "score": score.to_numpy(),
             "latency": log["latency"].to_numpy(),
             "own": _filled(log["probability"], 0.0),
@@ -92,14 +93,6 @@ def _request(id: str) -> str:
 
 def _codes(column: pl.Series, codes: Mapping[str | None, int], other: int) -> NDArray[np.int8]:
     return np.array([codes.get(text, other) for text in column.to_list()], np.int8)
-
-
-def _there(column: pl.Series) -> Flags:
-    """Where there is a value."""
-    nulls, n = column.null_count(), len(column)
-    if nulls in (0, n):
-        return np.zeros(n, np.bool_) if nulls else np.ones(n, np.bool_)
-    return np.array([value is not None for value in column.to_list()], np.bool_)
 
 
 def _filled(column: pl.Series, value: float) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from homeostat.core.records import microseconds
 from homeostat.rollout.seen.columns import (
     NEVER,
     Array,
@@ -22,7 +23,6 @@ from homeostat.rollout.seen.columns import (
     Times,
     first,
     in_order,
-    microseconds,
 )
 from homeostat.rollout.seen.records import (
     BY_CANDIDATE,
