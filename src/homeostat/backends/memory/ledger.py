@@ -14,10 +14,15 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._facts = ledger.empty()
+        self._ids: set[str] = set()
 
     def append(self, labels: pl.DataFrame) -> int:
-        new = ledger.new_facts(self._facts, ledger.facts(labels))
-        self._facts = pl.concat([self._facts, new])
+        new = ledger.facts(labels)
+        ids = new["id"].to_list()
+        if not self._ids.isdisjoint(ids):
+            new = ledger.new_facts(self._facts, new)
+        self._ids.update(ids)
+        self._facts = self._facts.vstack(new)
         return new.height
 
     def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from homeostat.core.records import PREDICTIONS
+from homeostat.core.records import PREDICTIONS, instant
 
 NOTHING = pl.DataFrame(schema=PREDICTIONS)
 
@@ -57,9 +57,9 @@ class MemoryPredictionLog:
         for first, last, batch in touched:
             kept = batch
             if first < since:
-                kept = kept.filter(pl.col("time") >= since)
+                kept = kept.filter(pl.col("time") >= instant(since))
             if until is not None and last >= until:
-                kept = kept.filter(pl.col("time") < until)
+                kept = kept.filter(pl.col("time") < instant(until))
             parts.append(kept)
         found = pl.concat(parts) if len(parts) > 1 else parts[0]
         one_by_one = all(last < first for (_, last, _), (first, _, _) in pairwise(touched))

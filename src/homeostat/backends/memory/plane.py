@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.backends.memory.log import MemoryPredictionLog
+from homeostat.core.clock import to_us
 from homeostat.core.names import Arm
 from homeostat.core.ports import Gauge, Observed
 from homeostat.core.records import PREDICTIONS
@@ -89,8 +90,7 @@ class MemoryDataPlane:
             return pl.DataFrame(schema=PREDICTIONS)
         batch = self._records(model, parts, ids, features, times, inputs)
         self._log.append(model, batch)
-        shadows = any(part.arm is Arm.SHADOW for part in parts)
-        return batch.filter(pl.col("arm") != str(Arm.SHADOW)) if shadows else batch
+        return batch.head(sum(len(part.rows) for part in parts if part.arm is not Arm.SHADOW))
 
     def _records(
         self,
@@ -125,7 +125,7 @@ class MemoryDataPlane:
             numbers, others = pl.Series([[]] * n, dtype=PREDICTIONS["features"]), None
         columns: dict[str, Any] = {
             "id": list(chain.from_iterable(picked)),
-            "time": pl.Series([times], dtype=PREDICTIONS["time"]).new_from_index(0, n)
+            "time": pl.Series(np.full(n, to_us(times))).cast(PREDICTIONS["time"])
             if isinstance(times, datetime)
             else [times[i] for i in rows.tolist()],
             "model": [model] * n,
@@ -147,7 +147,8 @@ class MemoryDataPlane:
 
 
 def _split(route: Route, ids: Sequence[str], keys: Sequence[str]) -> list[Part]:
-    """`core.route.assign` and `shadows` on whole batches; champion first."""
+    """`core.route.assign` and `shadows` on whole batches: answers, the champion's first; then
+    shadows."""
     assert route.champion is not None
     challengers = route.challengers
     if not challengers:
