@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from homeostat.core.clock import to_us
 from homeostat.core.errors import BadInput
-from homeostat.core.records import LABELS, TIME, instant
+from homeostat.core.records import LABELS, TIME, microseconds
 
 COLUMNS = list(LABELS)
 
@@ -66,10 +67,12 @@ def as_known(rows: pl.DataFrame, at: datetime, ids: pl.Series | None = None) -> 
     nothing, so `time` and `known` are those of the first fact with the present value.
     ids: answer for these only.
     """
-    told = pl.col("known") <= instant(at)
+    rows = rows[COLUMNS]
     if ids is not None:
-        told &= pl.col("id").is_in(ids.cast(pl.String).implode())
-    rows = rows[COLUMNS].filter(told)
+        asked = pl.DataFrame({"id": ids.cast(pl.String)})
+        rows = rows.join(asked, on="id", how="semi", maintain_order="left")
+    told = microseconds(rows["known"]) <= to_us(at)
+    rows = rows if told.all() else rows.filter(pl.Series(told))
     if not rows["known"].is_sorted():
         rows = rows.sort("known", maintain_order=True)
     # nearly every id has one fact: only the others need their history looked at.

@@ -26,6 +26,7 @@ class MemoryLedger:
         return new.height
 
     def as_known(self, at: datetime, ids: pl.Series | None = None) -> pl.DataFrame:
+        self._facts = self._facts.rechunk()  # many small pieces take longer to look through
         return ledger.as_known(self._facts, at, ids)
 
     def news(self, mark: int = 0) -> tuple[pl.DataFrame, int]:
