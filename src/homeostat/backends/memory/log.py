@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import reduce
 from itertools import pairwise
 
 import polars as pl
 
 from homeostat.core.records import PREDICTIONS, instant
 
+_NAMES, _KINDS = list(PREDICTIONS), list(PREDICTIONS.values())
 NOTHING = pl.DataFrame(schema=PREDICTIONS)
 
 
@@ -22,7 +24,7 @@ class MemoryPredictionLog:
         """batch: columns of `records.PREDICTIONS`."""
         if batch.is_empty():
             return
-        if batch.schema != PREDICTIONS:
+        if batch.columns != _NAMES or batch.dtypes != _KINDS:
             batch = batch.select(pl.col(name).cast(kind) for name, kind in PREDICTIONS.items())
         batch = batch.sort("time", "id", "arm")
         first, last = batch["time"][0], batch["time"][-1]
@@ -61,6 +63,6 @@ class MemoryPredictionLog:
             if until is not None and last >= until:
                 kept = kept.filter(pl.col("time") < instant(until))
             parts.append(kept)
-        found = pl.concat(parts) if len(parts) > 1 else parts[0]
+        found = reduce(pl.DataFrame.vstack, parts)
         one_by_one = all(last < first for (_, last, _), (first, _, _) in pairwise(touched))
         return found if one_by_one else found.sort("time", "id", "arm")

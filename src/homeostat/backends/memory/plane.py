@@ -122,7 +122,8 @@ class MemoryDataPlane:
         wrong = np.isnan(score).tolist()
         numbers = pl.Series(features[rows], dtype=pl.Array(pl.Float32, features.shape[1]))
         if parts[0].version is None:  # nobody looked at them
-            numbers, others = pl.Series([[]] * n, dtype=PREDICTIONS["features"]), None
+            none = pl.Series([[]], dtype=PREDICTIONS["features"])
+            numbers, others = none.new_from_index(0, n), None
         columns: dict[str, Any] = {
             "id": list(chain.from_iterable(picked)),
             "time": pl.Series(np.full(n, to_us(times))).cast(PREDICTIONS["time"])

@@ -7,6 +7,7 @@ tells it afterwards, and noise. A version looks at one of the signals, with some
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ def score(skill: Skill, features: NDArray[np.float32]) -> Floats:
     return value
 
 
+@cache
 def reference(skill: Skill, seed: int = 0, n: int = 400) -> pl.DataFrame:
     """The test set of a version: features, score, label."""
     features, label = requests(np.random.default_rng([seed, skill.regime]), n, skill.regime)
