@@ -7,13 +7,14 @@ verdicts from the whole log and ledger (docs/decisions/0029).
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from homeostat.control.platform import Platform
 from homeostat.core.clock import to_us
-from homeostat.core.records import microseconds
+from homeostat.core.records import instant, microseconds
 from homeostat.core.verdict import Verdict
 from homeostat.rollout.evidence import measure
 from homeostat.rollout.experiment import plan_of_one
@@ -86,9 +87,10 @@ class Following:
         facts, labels = platform.labels.news(labels)
         self._marks = log, labels
         if facts.height:
-            # a label that was known before is of a request before
-            _, after = _cut([facts], "known", rollout.started, inclusive=False)
-            self._facts += after
+            first: Any = facts["known"].min()
+            if first < rollout.started:  # a label that was known before is of a request before
+                facts = facts.filter(pl.col("known") >= instant(rollout.started))
+            self._facts.append(facts)
 
     def _take(self, until: datetime) -> bool:
         """Of what was read, what is old enough. False: it came in an order that does not do."""
@@ -117,10 +119,13 @@ def _cut(
     if not frames:
         return None, frames
     rows = pl.concat(frames) if len(frames) > 1 else frames[0]
+    last: Any = rows[column].max()
+    if last is None or last < until or (inclusive and last == until):
+        return rows, []
     old = microseconds(rows[column]) < to_us(until) + inclusive
     many = int(np.count_nonzero(old))
-    if many in (0, len(old)):
-        return (rows, []) if many else (None, [rows])
+    if not many:
+        return None, [rows]
     if not old[:many].all():  # they are not in the order of time
         first = pl.Series(old)
         rows = pl.concat([rows.filter(first), rows.filter(~first)])

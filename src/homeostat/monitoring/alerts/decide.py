@@ -117,8 +117,11 @@ def notices(state: MonitorState, now: datetime) -> tuple[Notice, ...]:
 
 def silence(state: MonitorState, kind: str, now: datetime) -> Silenced | None:
     """The silence that holds for alerts of a kind."""
-    found = (state.silences.get(kind), state.silences.get(EVERY))
-    return next((s for s in found if s is not None and s.until > now), None)
+    for which in (kind, EVERY):
+        found = state.silences.get(which)
+        if found is not None and found.until > now:
+            return found
+    return None
 
 
 def _kind(key: str) -> str:

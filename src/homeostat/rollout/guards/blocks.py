@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostat.core.clock import to_us
 from homeostat.rollout.seen.observations import Observations
 from homeostat.rollout.seen.requests import Rows
 from homeostat.rollout.spec import RolloutSpec
@@ -24,7 +25,7 @@ def in_order(
         return rows, None
     counted = rows.counts // size
     if seen.now is not None:  # they are in the order in which they came to count
-        over = int(counted.searchsorted(round(seen.now.timestamp() * 1e6) // size))
+        over = int(counted.searchsorted(to_us(seen.now) // size))
         if over < len(rows):
             rows, counted = rows.take(slice(0, over)), counted[:over]
     asked = rows.time // size

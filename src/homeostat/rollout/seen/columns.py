@@ -23,31 +23,33 @@ NEVER = np.iinfo(np.int64).max
 class Columns:
     """Arrays of one length that grow at their end in amortised constant time."""
 
-    def __init__(self, **kinds: tuple[type, object]) -> None:
-        """kinds: name -> (type, what a new row has)."""
-        self._fill = {name: fill for name, (_, fill) in kinds.items()}
+    def __init__(self, **kinds: tuple[type, object] | tuple[type, object, int]) -> None:
+        """kinds: name -> (type, what a new row has); and how many of them, where it is not one."""
+        self._fill = {name: fill for name, (_, fill, *_many) in kinds.items()}
         self._room = 16
         self._kept: dict[str, NDArray[Any]] = {
-            name: np.full(self._room, fill, kind) for name, (kind, fill) in kinds.items()
+            name: np.full((self._room, *many), fill, kind)
+            for name, (kind, fill, *many) in kinds.items()
         }
-        self.n = 0
+        self.grow(0)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._kept[name][: self.n]
+        return self._there[name]
 
     @property
     def names(self) -> Collection[str]:
         return self._kept.keys()
 
     def grow(self, n: int) -> None:
-        """To n rows."""
+        """To n rows. Arrays that were taken before do not grow."""
         if n > self._room:
             more = max(n - self._room, self._room)
             for name, kept in self._kept.items():
-                new = np.full(more, self._fill[name], kept.dtype)
+                new = np.full((more, *kept.shape[1:]), self._fill[name], kept.dtype)
                 self._kept[name] = np.concatenate((kept, new))
             self._room += more
         self.n = n
+        self._there = {name: kept[:n] for name, kept in self._kept.items()}
 
     def sort(self, order: Index) -> None:
         for kept in self._kept.values():

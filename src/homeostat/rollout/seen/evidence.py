@@ -54,7 +54,7 @@ class Evidence:
     def next_at(self, block: int) -> int:
         """When what counts is another than now, if nothing comes in (microseconds since 1970):
         the next request to count, or the end of the block of the last one."""
-        due = int(self._due.min(initial=NEVER))
+        due = int(self._due.min()) if len(self._due) else NEVER
         if block and self._rows.n:
             end = (self._last // block + 1) * block
             due = min(due, end) if end > self._until else due

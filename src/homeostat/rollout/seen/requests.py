@@ -86,19 +86,19 @@ class Requests:
         self.groups, self.until = groups, NEVER - 1
         self._matures = matures
         self._place: dict[str, int] = defaultdict(count().__next__)
-        kinds: dict[str, tuple[type, object]] = {
-            "id": (object, None),
-            "label": (np.float64, np.nan),
-            "known": (np.int64, NEVER),
+        self._sides: dict[str, tuple[type, object, int]] = {  # of two: by which version
+            "time": (np.int64, NEVER, 2),
+            "score": (np.float64, np.nan, 2),
+            "propensity": (np.float64, 1.0, 2),
+            "arm": (np.int8, OTHER, 2),
+            **{f"group:{name}": (object, None, 2) for name in groups},
         }
-        self._columns = Columns(**kinds)
-        self._records = Columns(time=(np.int64, NEVER))  # three of each request: by whom
-        self._sides = Columns(  # two of each request: by which version
-            time=(np.int64, NEVER),
-            score=(np.float64, np.nan),
-            propensity=(np.float64, 1.0),
-            arm=(np.int8, OTHER),
-            **{f"group:{name}": (object, None) for name in groups},
+        self._columns = Columns(
+            id=(object, None),
+            label=(np.float64, np.nan),
+            known=(np.int64, NEVER),
+            heard=(np.int64, NEVER, 3),  # of three: by whom
+            **self._sides,
         )
         self._corrected: dict[int, list[tuple[int, float]]] = {}  # all that was told of a row
         self._touched: list[Numbers] = []
@@ -120,8 +120,6 @@ class Requests:
         rows = np.fromiter(map(self._place.__getitem__, ids.tolist()), np.int64, len(ids))
         if len(self._place) > n:
             self._columns.grow(len(self._place))
-            self._records.grow(3 * len(self._place))
-            self._sides.grow(2 * len(self._place))
             new = rows >= n
             self._columns["id"][rows[new]] = ids[new]
         return rows
@@ -134,7 +132,7 @@ class Requests:
         times, ids = told["time"][which], told["id"][which]
         order = in_order(times, ids)
         which, times, rows = which[order], times[order], self.rows(ids[order])
-        key, kept = 3 * rows + told["by"][which], self._records["time"]
+        key, kept = 3 * rows + told["by"][which], self._columns["heard"].reshape(-1)
         known = kept[key]
         if np.count_nonzero((times < known) & (known < NEVER)):
             return None
@@ -148,8 +146,8 @@ class Requests:
         rows, which = rows[scored], which[scored]
         self._touched.append(rows)
         at = 2 * rows + (told["by"][which] == BY_CANDIDATE)
-        for name in self._sides.names:
-            self._sides[name][at] = told[name][which]
+        for name in self._sides:
+            self._columns[name].reshape(-1)[at] = told[name][which]
 
     def learn(self, facts: pl.DataFrame) -> None:
         """facts: labels (`core.records.LABELS`) in the order in which they arrived, none twice."""
@@ -199,7 +197,7 @@ class Requests:
 
     def _both(self, name: str, rows: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
         """-> of the champion's records, and of the candidate's."""
-        both = self._sides[name].reshape(-1, 2)[rows]
+        both = self._columns[name][rows]
         return both[:, 0], both[:, 1]
 
     def _answered(self, rows: Numbers) -> Numbers:
