@@ -17,6 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from homeostat.core.duration import Duration
+from homeostat.core.names import Arm
+from homeostat.core.records import equal, there
 from homeostat.core.verdict import Outcome, Verdict
 from homeostat.rollout import sequences, strategy
 from homeostat.rollout.evidence import spent
@@ -79,8 +81,8 @@ def traffic(
     """Look at what there is: the log of the last while (`over`), and both versions' test sets
     (score, label). Test sets of the same rows tell how much the versions' losses differ. caller:
     what keeps a request on one version, where that is not its id."""
-    answers = log.filter(pl.col("arm").is_in(["champion", "canary"]))
-    n = answers.height
+    answered = equal(log["arm"], Arm.CHAMPION.value) | equal(log["arm"], Arm.CANARY.value)
+    n = int(np.count_nonzero(answered))
     guards = plan.guards
     own = _losses(guards.quality, champion, threshold)
     other = None if candidate is None else _losses(guards.quality, candidate, threshold)
@@ -95,17 +97,17 @@ def traffic(
     slow = None
     if guards.latency is not None and n:
         limit = guards.latency.objective.total_seconds()
-        slow = float((answers["latency"].fill_null(0.0) > limit).mean() or 0.0)  # type: ignore[arg-type]
+        slow = float((log["latency"].to_numpy()[answered] > limit).mean())  # no answer is not slow
     return Traffic(
         per_second=n / over.total_seconds() if n and over else None,
         label_delay=label_delay,
         base_rate=None if own is None else float((champion["label"] > 0.5).mean() or 0.0),  # type: ignore[arg-type]
         loss_sd=None if own is None else float(np.std(own)),
         harm_sd=harm,
-        error_rate=float(answers["error"].is_not_null().mean() or 0.0) if n else None,  # type: ignore[arg-type]
+        error_rate=float(there(log["error"])[answered].mean()) if n else None,
         slow_rate=slow,
         n=n + (0 if own is None else len(own)),
-        **({} if caller is None or n < 2 else _callers(answers, caller)),
+        **({} if caller is None or n < 2 else _callers(log.filter(pl.Series(answered)), caller)),
     )
 
 
@@ -344,7 +346,8 @@ def _least(enough: Callable[[float], bool], low: float, high: float) -> float:
 def _losses(guard: QualityGuard | None, table: pl.DataFrame, threshold: float) -> Array | None:
     if guard is None or not {"score", "label"} <= set(table.columns) or not table.height:
         return None
-    rows = table.select("score", "label").drop_nulls("label")
+    rows = table[["score", "label"]]
+    rows = rows.drop_nulls("label") if rows["label"].null_count() else rows
     label = rows["label"].cast(pl.Float64).to_numpy()
     return losses(guard.metric, label, rows["score"].cast(pl.Float64).to_numpy(), threshold)
 
@@ -352,7 +355,7 @@ def _losses(guard: QualityGuard | None, table: pl.DataFrame, threshold: float) -
 def _same(one: pl.DataFrame, two: pl.DataFrame) -> bool:
     """Whether two test sets are of the same rows in the same order."""
     kept = [c for c in one.columns if c in two.columns and c != "score"]
-    return one.height == two.height and one.select(kept).equals(two.select(kept))
+    return one.height == two.height and one[kept].equals(two[kept])
 
 
 def _rate(per_second: float) -> str:
