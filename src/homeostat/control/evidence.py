@@ -7,6 +7,7 @@ verdicts from the whole log and ledger (docs/decisions/0029).
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def _cut(
     """-> the rows up to a time, and those that are left."""
     if not frames:
         return None, frames
-    rows = pl.concat(frames) if len(frames) > 1 else frames[0]
+    rows = reduce(pl.DataFrame.vstack, frames)
     last: Any = rows[column].max()
     if last is None or last < until or (inclusive and last == until):
         return rows, []
