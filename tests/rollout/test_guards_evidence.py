@@ -12,6 +12,7 @@ import pytest
 from gbstats.gbstats import check_srm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from homeostat.core.duration import Duration
 from homeostat.core.records import LABELS, PREDICTIONS
@@ -405,6 +406,29 @@ def test_bounds_of_two_rates_hold_their_difference_and_tighten_with_alpha(
     assert -1 <= bounds.low <= bounds.point <= bounds.high <= 1
     assert wider.low <= bounds.low + 0.02
     assert wider.high >= bounds.high - 0.02
+
+
+@pytest.mark.parametrize("base", [0.5, 0.01, 0.0001])
+def test_the_nearest_rates_that_obey_a_bound_are_those_of_the_least_divergence(base: float) -> None:
+    rng = np.random.default_rng(5)
+    n = 200
+    a, b = (base * rng.uniform(0.1, 1.9, n) for _ in range(2))
+    na, nb = (rng.integers(0, 60, n).astype(np.float64) for _ in range(2))
+    na += (na + nb) == 0
+    bound = rng.uniform(-3 * base, 3 * base, n).clip(-0.99, 0.99)
+    nearest = two_by_two._nearest(a, b, na, nb, bound)
+
+    def divergence(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.zeros(n)
+        for weight, rate, null in ((na, a, at), (nb, b, at + bound)):
+            for p, q in ((rate, null), (1 - rate, 1 - null)):
+                found -= weight * p * np.log(np.clip(q, 1e-15, 1.0) / p)
+        return found
+
+    low, high = np.maximum(0.0, -bound), np.minimum(1.0, 1.0 - bound)
+    assert ((low <= nearest) & (nearest <= high)).all()
+    for part in np.linspace(0, 1, 2001):
+        assert (divergence(nearest) <= divergence(low + part * (high - low)) + 1e-9).all()
 
 
 def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bounds() -> None:

@@ -140,3 +140,5 @@ class LedgerContract:
             assert ledger.append(labels(*batch)) == len(set(facts)) - before
         for at in range(-1, 13):
             assert told(ledger.as_known(hour(at))) == expected(facts, at)
+            some = {fact for fact in expected(facts, at) if fact[0] in "bde"}
+            assert told(ledger.as_known(hour(at), pl.Series(["e", "b", "d", "b"]))) == some
