@@ -43,7 +43,7 @@ from homeostat.serving.frames import (
     grow,
 )
 from homeostat.serving.http import Limits
-from homeostat.serving.http2 import BLOCK, HEARD, OWED, ROOM, ROOM_FOR_ALL, STREAMS
+from homeostat.serving.http2 import BLOCK, HEARD, OWED, PACE, ROOM, ROOM_FOR_ALL, STREAMS
 from homeostat.serving.streams import Stream
 
 from .damage import damaged
@@ -474,6 +474,22 @@ def test_answers_that_nobody_takes_are_given_up() -> None:
     assert talk.resets() == {1: Code.CANCEL}
     talk.say(frames.settings({4: 100}), request(3))
     assert talk.is_answered(3)
+    assert talk.balanced()
+
+
+def test_a_client_that_takes_an_answer_byte_by_byte_has_as_long_as_one_that_takes_nothing() -> None:
+    size = 20 * PACE
+    talk = Talk(PREFACE + frames.settings({4: 0}) + ACKED, app=Echo(much=size))
+    talk.say(request(1), request(3), grow(0, size), grow(3, 10 * PACE))
+    now = monotonic()
+    for second in range(int(LIMITS.stall)):
+        talk.say(grow(1, 1))
+        talk.server.tick(now + second)
+        assert not talk.resets()
+    talk.server.tick(now + LIMITS.stall + 1)
+    assert talk.resets() == {1: Code.CANCEL}
+    talk.server.tick(now + LIMITS.stall + 11)
+    assert talk.resets() == {1: Code.CANCEL, 3: Code.CANCEL}
     assert talk.balanced()
 
 

@@ -28,6 +28,8 @@ BLOCK = 64 * 1024
 OWED = 1 << 24
 """Bytes of answers that a client may leave untaken before new requests of it are refused. Those
 of all clients count as bodies do: an answer for which there is no room is given up."""
+PACE = 16 * 1024
+"""Bytes of an answer for which a client that takes it slowly gets another second."""
 CALM = 1000.0
 """Requests taken back, and settings changed, per second, beyond which a client is parted with."""
 HEARD = 5.0
@@ -450,7 +452,8 @@ class Connection(asyncio.Protocol):
         if not self.server.bodies.take(size):
             self._reset(stream, Code.ENHANCE_YOUR_CALM)
             return
-        stream.rest, stream.trailers, stream.moved = memoryview(body), trailers, monotonic()
+        stream.rest, stream.trailers = memoryview(body), trailers
+        stream.due = monotonic() + self.server.limits.stall
         self._owed += size
         self._blocked[id] = stream
         self._wait(stream)
@@ -474,7 +477,7 @@ class Connection(asyncio.Protocol):
             stream.credit -= size
             self._window -= size
             self._pay(size)
-            stream.moved = monotonic()
+            stream.due += size / PACE
             self._write(frames.frame(frames.DATA, 0, id, bytes(part)))
             if stream.rest:
                 self._wait(stream)
@@ -554,7 +557,7 @@ class Connection(asyncio.Protocol):
                 return
         for stream in list(self._streams.values()):
             if stream.id in self._blocked:
-                if now - stream.moved >= limits.stall:
+                if now >= stream.due:
                     self._reset(stream, Code.CANCEL)
             elif not stream.handled and not self._full and now - stream.began >= limits.arrival:
                 why = f"the request took longer than {limits.arrival:g} s to arrive"

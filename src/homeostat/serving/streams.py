@@ -47,8 +47,8 @@ class Stream:
     """
 
     __slots__ = (
-        "answered", "began", "body", "closed", "connection", "credit", "handled", "head", "held",
-        "id", "left", "moved", "rest", "taken", "trailers", "whole"
+        "answered", "began", "body", "closed", "connection", "credit", "due", "handled", "head",
+        "held", "id", "left", "rest", "taken", "trailers", "whole"
     )  # fmt: skip
 
     def __init__(self, connection: Connection, id: int, head: Head) -> None:
@@ -62,7 +62,7 @@ class Stream:
         self.credit = 0  # bytes that may be sent beyond the client's first window
         self.rest = memoryview(b"")  # of the answer, for which the client has given no room
         self.trailers = b""
-        self.moved = 0.0  # when some of the rest was sent last
+        self.due = 0.0  # when the rest is given up, by `monotonic`; later as some of it is taken
 
     @property
     def client(self) -> str:
