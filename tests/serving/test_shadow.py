@@ -33,6 +33,8 @@ def scored(home: Path, *asked: Asked) -> list[PredictionRecord]:
         log = SegmentLog(layout.live, layout.sealed, "0-w", seal=60.0, dropped=lambda n: None)
         counters = Counters(layout.metrics / "0")
         shadows = Shadows(asyncio.get_running_loop(), log, counters, lambda: 0)
+        while not log.settled:
+            await asyncio.sleep(0.001)
         for ask in asked:
             ask(shadows)
         while not shadows.idle:
@@ -41,7 +43,8 @@ def scored(home: Path, *asked: Asked) -> list[PredictionRecord]:
         log.close()
 
     asyncio.run(asyncio.wait_for(wait(), 60))
-    return [record for path in layout.sealed.iterdir() for record in predictions(read_bytes(path))]
+    (sealed,) = layout.sealed.iterdir()
+    return list(predictions(read_bytes(sealed)))
 
 
 def version(name: str, answer: Callable[[Any], Any]) -> LoadedModel:
