@@ -128,6 +128,8 @@ class Shadows:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
+        if self._running:  # asked for before all was given up; the run's end will see to it
+            return
         if not self._waiting:
             self._busy = False
             return
