@@ -32,9 +32,7 @@ def start(
     versions: Annotated[
         list[str], typer.Argument(metavar="VERSION...", help="Registered; several: an experiment.")
     ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Even if it cannot decide in time at today's traffic.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if the pre-flight says no.")] = False,
     by: By = None,
     json: JsonFlag = False,
 ) -> None:

@@ -1,5 +1,5 @@
-"""Whether a rollout can decide in time: today's traffic and both test sets, put before the pure
-computation."""
+"""Whether a rollout may start: what its promotion would do to rows by position, and whether it can
+decide in time (today's traffic and both test sets, put before the pure computation)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,31 @@ def preflight_of(
         return None
     plan = plan_of_one(project.rollout, challengers)
     try:
-        return _look(platform, plan, champion, candidate, now)
+        return _misread(platform, champion, candidate) or _look(
+            platform, plan, champion, candidate, now
+        )
     except HomeostatError as error:
         why = f"preflight: what it rests on cannot be read: {error.line()}"
         return Verdict("preflight", Outcome.INCONCLUSIVE, why, n=0)
+
+
+def _misread(platform: Platform, champion: Version, candidate: Version) -> Verdict | None:
+    """Positions mean what they are in the champion. After a promotion the rows of clients that
+    send no names would be taken for something else, and no guard sees it before: a candidate's
+    inputs are found by name until then. Rows of another length are refused, and so are loud."""
+    before = [field.name for field in platform.inputs(champion)]
+    after = [field.name for field in platform.inputs(candidate)]
+    if len(before) != len(after) or before == after:
+        return None
+    k, was, becomes = next(
+        (k, a, b) for k, (a, b) in enumerate(zip(before, after, strict=True), 1) if a != b
+    )
+    why = (
+        f"preflight: rows by position would be read wrongly once it is promoted: value {k} is "
+        f"{was!r} for version {champion.version}, {becomes!r} for it -> keep the order of the "
+        "features; or, if all clients send names, --force"
+    )
+    return Verdict("preflight", Outcome.FAIL, why)
 
 
 def _look(
