@@ -97,7 +97,13 @@ class _Pool:
         del self.connections[connection.fd]
         self.epoll.unregister(connection.fd)
         connection.socket.close()
-        return self.connect(self.failed)
+        deadline = perf_counter() + PATIENCE
+        while True:
+            try:
+                return self.connect(self.failed)
+            except ConnectionResetError:  # it waited for a worker that was killed; nothing was sent
+                if perf_counter() > deadline:
+                    raise
 
     def begin(self) -> None:
         gc.collect()
