@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import DTYPES, Datatype, Field
 from homeostat.serving.batch import stack
-from homeostat.serving.codec import Outputs, read_raw, read_v2_binary, v2_prefix, write_v2_tensors
+from homeostat.serving.codec import (
+    Outputs,
+    read_raw,
+    read_v2,
+    read_v2_binary,
+    v2_prefix,
+    write_v2_tensors,
+)
 from homeostat.serving.rows import TooManyRows
 from homeostat.serving.tensors import Array, Tensor, Tensors, from_bytes, from_json, to_bytes
 
@@ -178,8 +185,16 @@ def test_rows_are_counted_and_named_once() -> None:
         rows(("x", "FP32", [[1]] * 101))
     with pytest.raises(BadInput, match="twice"):
         rows(("x", "FP32", [1]), ("x", "FP32", [1]))
-    with pytest.raises(BadInput, match="unknown features; expected a, found x"):
+    with pytest.raises(BadInput, match="unknown features; expected a, found x$"):
         rows(("x", "FP32", [1]), ("a", "FP32", [1])).check_names(frozenset("a"))
+
+
+def test_rows_by_position_that_come_flat_are_told_their_shape() -> None:
+    tensor = {"name": "input", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+    floats, _ = read_v2(json.dumps({"inputs": [tensor]}).encode(), 10)
+    for one in (rows(("input", "INT64", [1, 2])), floats):
+        with pytest.raises(BadInput, match="found input.*rows by position have two dimensions"):
+            one.check_names(frozenset("ab"))
 
 
 def request(*inputs: Any, raw: bytes = b"", **other: Any) -> tuple[bytes, bytes]:

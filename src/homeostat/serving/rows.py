@@ -5,7 +5,7 @@ Every function raises BadInput with a sentence that says what was expected, or T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
@@ -101,9 +101,7 @@ class ByName:
 
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse names that are no feature of any served version."""
-        unknown = [name for name in self.columns if name not in known]
-        if unknown:
-            raise BadInput("unknown features", expected=some(sorted(known)), found=some(unknown))
+        check_known(self.columns, known)
 
 
 class Named:
@@ -136,8 +134,7 @@ class Named:
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse names that are no feature of any served version."""
         if not known.issuperset(self.names):
-            unknown = [name for name in self.names if name not in known]
-            raise BadInput("unknown features", expected=some(sorted(known)), found=some(unknown))
+            check_known(self.names, known)
 
 
 @lru_cache(256)
@@ -236,6 +233,17 @@ def kind(value: Any) -> str:
         return "null"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def check_known(names: Collection[str], known: frozenset[str]) -> None:
+    """Refuse names that no served version takes. A single one may be no feature at all, but what
+    a client calls rows that it sends flat."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        flat = "rows by position have two dimensions: [rows, features]" if len(names) == 1 else None
+        raise BadInput(
+            "unknown features", expected=some(sorted(known)), found=some(unknown), remedy=flat
+        )
 
 
 def some(names: Sequence[str]) -> str:

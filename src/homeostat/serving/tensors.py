@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import BadInput
 from homeostat.core.servable import DTYPES, Datatype, Field
-from homeostat.serving.rows import check_id, check_rows, kind, some
+from homeostat.serving.rows import check_id, check_known, check_rows, kind, some
 
 Array = NDArray[Any]
 _SIDES, _MOST = 32, 2**32
@@ -94,9 +94,8 @@ class Tensors:
 
     def check_names(self, known: frozenset[str]) -> None:
         """Refuse names that are no feature of any served version."""
-        unknown = [name for name in self._by_name if name not in known]
-        if unknown and not self._positional:
-            raise BadInput("unknown features", expected=some(sorted(known)), found=some(unknown))
+        if not self._positional:
+            check_known(self._by_name, known)
 
     @property
     def _only(self) -> Tensor:
