@@ -414,7 +414,7 @@ def test_the_nearest_rates_that_obey_a_bound_are_those_of_the_least_divergence(b
     n = 200
     a, b = (base * rng.uniform(0.1, 1.9, n) for _ in range(2))
     na, nb = (rng.integers(0, 60, n).astype(np.float64) for _ in range(2))
-    na += (na + nb) == 0
+    na[:5] = nb[:5] = 0.0  # blocks without requests: every rate is as near
     bound = rng.uniform(-3 * base, 3 * base, n).clip(-0.99, 0.99)
     nearest = two_by_two._nearest(a, b, na, nb, bound)
 
@@ -429,6 +429,15 @@ def test_the_nearest_rates_that_obey_a_bound_are_those_of_the_least_divergence(b
     assert ((low <= nearest) & (nearest <= high)).all()
     for part in np.linspace(0, 1, 2001):
         assert (divergence(nearest) <= divergence(low + part * (high - low)) + 1e-9).all()
+
+
+def test_a_block_without_requests_leaves_the_evidence_as_it_was() -> None:
+    blocks = two_by_two.Blocks(*(np.array(v, float) for v in ([9, 5], [2, 0], [1, 5], [0, 3])))
+    longer = two_by_two.Blocks(*(np.append(v, 0.0) for v in blocks))
+    for above in (True, False):
+        before = two_by_two.log_wealth(blocks, 0.1, above=above, margin=0.1)
+        after = two_by_two.log_wealth(longer, 0.1, above=above, margin=0.1)
+        assert after.tolist() == [*before.tolist(), before[-1]]
 
 
 def test_two_by_two_tells_with_far_fewer_requests_than_the_difference_of_two_bounds() -> None:

@@ -145,7 +145,8 @@ def _nearest(a: Array, b: Array, na: Array, nb: Array, bound: Array) -> Array:
     """The rate of a on the line `b = a + bound` that is nearest to the estimates in the sense of
     Kullback and Leibler, weighted by the arms' requests: the middle one of the three places where
     the slope is zero (the cubic of Miettinen & Nurminen 1985)."""
-    v, w = na / (na + nb), nb / (na + nb)
+    total = np.maximum(na + nb, 1e-300)  # a block without requests is near to everything
+    v, w = na / total, nb / total
     # x^3 + c2 x^2 + c1 x + c0
     c2 = bound * (1 + v) - 1 - v * a - w * b
     c1 = v * (bound * (bound - 1) + a * (1 - 2 * bound)) + w * (b - bound)
