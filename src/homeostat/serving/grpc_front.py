@@ -19,7 +19,7 @@ from homeostat.serving.engine import LATE
 from homeostat.serving.grpc_call import Asked, NoMessage, Refused
 from homeostat.serving.grpc_codec import read_tensors, write_scores, write_tensors
 from homeostat.serving.heads import Head
-from homeostat.serving.http2 import large
+from homeostat.serving.http import large
 from homeostat.serving.intake import Intake, status_of
 from homeostat.serving.jobs import Answers, Job, Rows
 from homeostat.serving.pieces import Cut

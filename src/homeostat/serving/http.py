@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
         if self._fault is not None:
             return self._fault
         if self._length > self.server.limits.body:
-            return 413, self._large()
+            return 413, large(self.server.limits.body)
         if self._chunked and self._parser.should_upgrade():
             return 501, "upgrades are not supported: send chunks without offering one"
         if self._expect not in (b"", b"100-continue"):
@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):
             self._body += body
         size = len(self._body)
         if size > self.server.limits.body:  # chunked: known only as it comes
-            self._refuse(413, self._large())
+            self._refuse(413, large(self.server.limits.body))
         elif size > SMALL:
             self._hold(size)
 
@@ -483,9 +483,6 @@ class Connection(asyncio.Protocol):
     def _long_head(self) -> None:
         self._refuse(431, self._long())
 
-    def _large(self) -> str:
-        return f"a body is limited to {self.server.limits.body} bytes"
-
     def _broken(self, error: httptools.HttpParserError) -> None:
         if self._refused:
             return
@@ -515,11 +512,22 @@ class Connection(asyncio.Protocol):
             return
         if self._stuck_since is None:
             self._stuck_since = monotonic()  # closing must not take for ever either
-        if not transport.can_write_eof() or transport.is_closing():
-            transport.close()
-            return
-        transport.write_eof()
-        if self._paused:
+        if hang_up(transport) and self._paused:
             self._paused = False
             transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER, transport.close)
+
+
+def hang_up(transport: asyncio.Transport) -> bool:
+    """Send everything, then close; -> whether what still comes in is thrown away for a moment, so
+    that the client sees what was sent and not a reset."""
+    if not transport.can_write_eof() or transport.is_closing():
+        transport.close()
+        return False
+    transport.write_eof()
+    asyncio.get_running_loop().call_later(LINGER, transport.close)
+    return True
+
+
+def large(most: int) -> str:
+    """What is said of a body that is too large."""
+    return f"a body is limited to {most} bytes"

@@ -13,7 +13,7 @@ from homeostat.serving import frames
 from homeostat.serving.admission import Bodies, Bucket
 from homeostat.serving.frames import LARGEST, Broken, Code, Malformed
 from homeostat.serving.heads import LIST, Blocks, check_trailers
-from homeostat.serving.http import LINGER, SMALL, Limits
+from homeostat.serving.http import SMALL, Limits, hang_up, large
 from homeostat.serving.streams import Application, Stream
 
 STREAMS = 256
@@ -622,15 +622,5 @@ class Connection(asyncio.Protocol):
         self._over, self._ending, self._rest = True, True, b""
         if self._stuck_since is None:
             self._stuck_since = monotonic()  # closing must not take for ever either
-        if not transport.can_write_eof() or transport.is_closing():
-            transport.close()
-            return
-        transport.write_eof()
-        if self._full:
+        if hang_up(transport) and self._full:
             transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER, transport.close)
-
-
-def large(most: int) -> str:
-    """What is said of a body that is too large."""
-    return f"a body is limited to {most} bytes"
